@@ -1,0 +1,28 @@
+"""Medical images from a frozen diffusion model and a few trained token vectors.
+
+    from lib import Embedding, load_base, load_images, invert, generate, inpaint
+
+The names are imported when they are first used, so that `import lib` costs nothing.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "Embedding": "lib.embedding",
+    "load_base": "lib.base",
+    "load_images": "lib.datasets",
+    "invert": "lib.inversion",
+    "generate": "lib.sampling",
+    "inpaint": "lib.sampling",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lib' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,157 @@
+"""What notebooks make once and read again: trained embeddings, generated images, fine-tuned floors.
+
+Each is keyed by the digests of the base, the images and the settings, and by the code that makes it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.embedding import Embedding
+from lib.inversion import provenance, train
+from lib.progress import progress
+from lib.runs import MARKER, Run, cached, code_digest
+from lib.sampling import generate, inpaint
+from lib.sweep import sweep
+from lib.tasks import token_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An embedding with its training log (one row a record) and what it cost."""
+
+    embedding: Embedding
+    records: pd.DataFrame
+    seconds: float
+    path: str
+
+    def summary(self) -> dict[str, float]:
+        """Vectors, kilobytes of the file, updates, seconds of training, held-out loss where there is one."""
+        losses = self.records.validation_loss.dropna()
+        return {
+            "vectors": self.embedding.vectors.shape[0],
+            "kilobytes": self.embedding.nbytes / 1000,
+            "steps": int(self.records.step.iloc[-1]),
+            "seconds": self.seconds,
+            "held_out_loss": losses.iloc[-1] if len(losses) else float("nan"),
+        }
+
+
+def trained(base, images, settings, validation=None, text=""):
+    """Textual inversion of `images` (an ImageSet) under `settings`, trained unless it was before.
+
+    A run that is interrupted goes on from its last checkpoint. `text` names the run to whoever watches.
+    """
+    key = {
+        "base": base.digest,
+        "images": images.digest,
+        "validation": validation.digest if validation is not None else None,
+        "settings": asdict(settings),
+        "code": code_digest("lib.inversion", "lib.recipes", "lib.denoising", "lib.base"),
+    }
+    run = Run(None, "embeddings", key)
+    if not run.done:
+        with run.locked():
+            if not run.done:
+                _train(run, base, images, settings, validation, text)
+    records = pd.read_csv(run.folder / "records.csv")
+    path = run.folder / "embedding.safetensors"
+    return Trained(Embedding.load(path), records, float(records.seconds.iloc[-1]), str(path))
+
+
+def trained_all(base, parts, settings):
+    """`trained` of each of `parts` (of lib.tasks.training_sets) under `settings`, several at a time."""
+    calls = []
+    for name, label, images, held in parts:
+        ours = replace(settings, token=token_of(name, label))
+        shared = {"settings": ours, "validation": held, "text": f"{name}, {label}"}
+        calls.append(partial(trained, images=images, **shared))
+    return sweep(base, calls, "trainings")
+
+
+def _train(run, base, images, settings, validation, text):
+    checkpoint = run.scratch / "checkpoint.pt"
+    records = []
+    for record in train(base, images, settings, validation, checkpoint=checkpoint):
+        records.append(record)
+        progress(record.step, settings.steps, f"{text or settings.token}: loss {record.loss:.4f}")
+    with run.writing() as folder:
+        vectors = records[-1].vectors
+        meta = provenance(base, images, settings, records[-1])
+        Embedding(vectors, settings.token, meta).save(folder / "embedding.safetensors")
+        rows = [{k: v for k, v in vars(r).items() if k != "vectors"} for r in records]
+        pd.DataFrame(rows).to_csv(folder / "records.csv", index=False)
+
+
+def sampled(base, what, n, **settings):
+    """`generate(base, what, n, **settings)` as float32 [n, 3, H, W], drawn unless it was before."""
+    return np.load(_samples(base, what, n, settings) / "images.npy")
+
+
+def seconds_an_image(base, what, n, **settings) -> float:
+    """What each image of `sampled` with these arguments took when it was drawn, decoding included."""
+    marker = _samples(base, what, n, settings) / MARKER
+    return json.loads(marker.read_text(encoding="utf-8"))["seconds"] / n
+
+
+def _samples(base, what, n, settings) -> Path:
+    key = {
+        "base": base.digest,
+        "what": _named(what),
+        "n": n,
+        "settings": settings,
+        "code": code_digest("lib.sampling", "lib.base"),
+    }
+
+    def make(folder: Path) -> None:
+        images = generate(base, what, n, **settings).numpy()
+        np.save(folder / "images.npy", images.astype(np.float32))
+
+    return cached("samples", key, make)
+
+
+def inpainted(base, what, images, masks, seed=0, **settings):
+    """`inpaint` of each of images [n, 3, H, W] in its mask [n, H, W], image i from seed + i; float32."""
+    images, masks = np.asarray(images, np.float32), np.asarray(masks, bool)
+    key = {
+        "base": base.digest,
+        "what": _named(what),
+        "images": images,
+        "masks": masks,
+        "seed": seed,
+        "settings": settings,
+        "code": code_digest("lib.sampling", "lib.base"),
+    }
+
+    def make(folder: Path) -> None:
+        painted = []
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            painted.append(inpaint(base, what, image, mask, seed=seed + i, **settings)[0].numpy())
+            progress(i + 1, len(images), "inpainting")
+        np.save(folder / "images.npy", np.stack(painted).astype(np.float32))
+
+    return np.load(cached("inpainted", key, make) / "images.npy")
+
+
+def _named(what):
+    """An embedding by its digest, a mapping as [[name, weight], ...] in its order, a caption as it is."""
+    if isinstance(what, dict):
+        return [[_named(prompt), weight] for prompt, weight in what.items()]
+    return what.digest if isinstance(what, Embedding) else what
+
+
+def remembered(name, key, modules, compute):
+    """What `compute()` returns (a mapping of numbers and strings), computed unless it was before.
+
+    key: what determines it; modules: those whose code does.
+    """
+
+    def make(folder: Path) -> None:
+        (folder / "result.json").write_text(json.dumps(compute()))
+
+    folder = cached(name, {"key": key, "code": code_digest(*modules)}, make)
+    return json.loads((folder / "result.json").read_text())

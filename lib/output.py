@@ -1,0 +1,57 @@
+"""Where a notebook's figures and tables go, and which it wrote."""
+
+from pathlib import Path
+
+from lib import figures
+from lib.config import resolve
+from lib.progress import outputs
+from lib.runs import atomic_write, runs_root
+from lib.specs import name_of
+
+
+class Output:
+    """The files of one notebook: <root>/figures/<notebook>.png, .pdf and <root>/results/<notebook>.csv.
+
+    Numbers measured on a data set of the user's go to results/real-<notebook>-<name>.csv, and the
+    figures, which show patients, to runs/real/<name>/, where git does not look; so do tables of patients.
+    """
+
+    def __init__(self, root: str, notebook: str, dataset: str | None = None):
+        self._root = resolve(root)
+        self._notebook, self._written = notebook, []
+        self._real = None if dataset is None or dataset.startswith("phantom:") else name_of(dataset)
+
+    @property
+    def real(self) -> bool:
+        """Whether this notebook runs on a data set of the user's."""
+        return self._real is not None
+
+    def figure(self, fig, part: str = "") -> list[Path]:
+        """Saves a figure as PNG and PDF; `part` follows the notebook's name."""
+        folder = self._private if self.real else self._root
+        paths = figures.save(fig, self._notebook + (f"-{part}" if part else ""), folder / "figures")
+        self._written += paths
+        return paths
+
+    def table(self, frame, part: str = "") -> Path:
+        """Saves a pandas DataFrame as CSV, numbers to six significant digits."""
+        name = self._notebook + (f"-{part}" if part else "")
+        name = name if not self.real else f"real-{name}-{self._real}"
+        return self._csv(frame, self._root / "results" / f"{name}.csv")
+
+    def patients(self, frame, part: str) -> Path:
+        """Saves a DataFrame that names patients of the user's: to runs/real/<name>/, as the figures."""
+        return self._csv(frame, self._private / "results" / f"{self._notebook}-{part}.csv")
+
+    def declare(self) -> list[str]:
+        """Checks that every file is there and tells run_all.sh; a notebook's last line."""
+        return outputs(self._written)
+
+    @property
+    def _private(self) -> Path:
+        return runs_root() / "real" / str(self._real)
+
+    def _csv(self, frame, path: Path) -> Path:
+        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        self._written.append(atomic_write(path, text))
+        return path

@@ -1,0 +1,111 @@
+"""The front page: the method drawn as one figure, and the table of notebooks."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from lib.figures import COLOURS, use_style
+from lib.runs import runs_root
+
+#: notebook -> the claim of the paper that it measures
+CLAIMS = {
+    "00_overview": "-",
+    "01_data": "the base knows the world, not the clinic",
+    "02_textual_inversion": "about 100 images and a file under 1 MB teach a frozen model a modality",
+    "03_embedding_size": "larger embeddings draw better; 64 vectors were chosen",
+    "04_sample_count": "more training images draw better; 100 were chosen",
+    "90_explore": "the same by hand: interpolate, compose, inpaint, prompt and train in widgets",
+    "99_pretrain_mini": "where the embedded base comes from",
+}
+
+
+def method_figure(base):
+    """Textual inversion as a diagram, with the sizes of this base: what is frozen, what is trained."""
+    use_style()
+    fig, ax = plt.subplots(figsize=(6.9, 2.3))
+    ax.set(xlim=(0, 100), ylim=(0, 34))
+    ax.axis("off")
+    frozen, learned, data = "#E8EEF4", "#FBE3D6", "#F2F2F2"
+    c, h, w = base.latent_shape
+    boxes = {
+        "images": (1, 3, 15, 9, data, "about 100 images\nof one class"),
+        "encoder": (21, 3, 15, 9, frozen, f"encoder\n{base.image_side} px to {c} x {h} x {w}"),
+        "noise": (41, 3, 15, 9, data, "noise, at a\nrandom timestep"),
+        "unet": (61, 3, 16, 9, frozen, f"U-Net\n{_millions(base.unet)} weights"),
+        "loss": (83, 3, 15, 9, data, "squared error\nof the prediction"),
+        "prompt": (1, 21, 15, 9, data, "prompt:\n<tumour>"),
+        "vectors": (
+            21,
+            21,
+            15,
+            9,
+            learned,
+            f"K vectors of {base.token_width}:\nall that is trained",
+        ),
+        "text": (41, 21, 15, 9, frozen, f"text encoder\n{_millions(base.text_encoder)} weights"),
+    }
+    for x, y, width, height, colour, text in boxes.values():
+        ax.add_patch(
+            FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.4", fc=colour, ec="#666666", lw=0.6)
+        )
+        ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7)
+    right = lambda name: (boxes[name][0] + boxes[name][2] + 0.6, boxes[name][1] + 4.5)  # noqa: E731
+    left = lambda name: (boxes[name][0] - 0.6, boxes[name][1] + 4.5)  # noqa: E731
+    for start, end in (
+        ("images", "encoder"),
+        ("encoder", "noise"),
+        ("noise", "unet"),
+        ("unet", "loss"),
+        ("prompt", "vectors"),
+        ("vectors", "text"),
+    ):
+        ax.add_patch(
+            FancyArrowPatch(
+                right(start), left(end), arrowstyle="-|>", mutation_scale=7, lw=0.8, color="#333333"
+            )
+        )
+    ax.add_patch(
+        FancyArrowPatch(
+            right("text"),
+            (69, 12.6),
+            arrowstyle="-|>",
+            mutation_scale=7,
+            lw=0.8,
+            color="#333333",
+            connectionstyle="angle,angleA=0,angleB=90,rad=4",
+        )
+    )
+    back = {"ls": "--", "lw": 1.0, "color": COLOURS["tumour"]}
+    ax.plot([90.5, 90.5, 28.5], [12.8, 16.2, 16.2], **back)
+    ax.add_patch(
+        FancyArrowPatch((28.5, 16.2), (28.5, 20.4), arrowstyle="-|>", mutation_scale=7, shrinkA=0, **back)
+    )
+    ax.text(52, 17.2, "gradient, to the vectors alone", color=COLOURS["tumour"], fontsize=7, ha="center")
+    ax.text(99, 32, "blue: frozen   orange: trained", fontsize=6.5, ha="right", color="#666666")
+    return fig
+
+
+def _millions(module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} M"
+
+
+def notebook_table(folder: Path, profile: str) -> pd.DataFrame:
+    """One row a notebook: its title, the claim it measures, and the minutes of its last run here."""
+    path = runs_root() / "timings.json"
+    timings = json.loads(path.read_text()) if path.is_file() else {}
+    rows = []
+    for notebook in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
+        first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
+        seconds = timings.get(f"{profile}/{notebook.stem}")
+        rows.append(
+            {
+                "notebook": notebook.stem,
+                "title": first.splitlines()[0].lstrip("# "),
+                "claim": CLAIMS.get(notebook.stem, "-"),
+                "minutes": "-" if seconds is None else f"{seconds / 60:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,182 @@
+"""Executes the numbered notebooks in order; run_all.sh installs what is needed and calls this."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lib import specs
+from lib.config import ROOT, ConfigError, check_value, digest, load_profile, nearest, parse_value
+from lib.errors import UserError
+from lib.notebooks import INPUTS, Job, Notebook, NotebookFailed, use_own_kernel
+from lib.runs import runs_root
+from lib.session import Session, listing
+from lib.terminal import plain_text
+
+DESCRIPTION = "Makes every figure and table: installs what is needed, runs the notebooks."
+EPILOG = """\
+examples:
+  ./run_all.sh                                       everything, on two CPU cores
+  ./run_all.sh --profile smoke                       the same in minutes, to see that it runs
+  ./run_all.sh --only 02 -p dataset my/images        one notebook on a folder of your images
+  ./run_all.sh --only 02 -p dataset 'chexpert:my/CheXpert-v1.0-small?view=pa'   or on CheXpert
+  ./run_all.sh --html                                the same, then every notebook as a page in runs/html
+  ./run_all.sh --test -k phantoms                    the test suite, with pytest's options
+
+What is finished is read, not done again. Executed notebooks are kept in runs/executed; the
+environment variable MDB_RUNS names another folder than runs/, MDB_WORKERS how many processes train
+at once (one a core unless it is set)."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see ./run_all.sh --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    it = Parser(
+        prog="./run_all.sh",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    it.add_argument("--profile", default="mini", help="smoke, mini (default), full or sd2: params/")
+    it.add_argument("--only", metavar="NN,NN", help="these notebooks only, such as 03,07")
+    it.add_argument("--force", action="store_true", help="do again what is finished")
+    it.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter in every selected notebook that has it; may be repeated",
+    )
+    it.add_argument(
+        "--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786, whose workers share runs/"
+    )
+    it.add_argument("--list", action="store_true", help="list the notebooks and what is finished")
+    it.add_argument("--html", action="store_true", help="then render every notebook to static HTML")
+    it.add_argument("--test", action="store_true", help="run the tests: what follows is pytest's")
+    return it
+
+
+def select(folder: Path, only: str | None) -> list[Path]:
+    """The notebooks that `only` names by number or stem; without it, those numbered below 90."""
+    everything = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if only is None:
+        return [path for path in everything if path.name < "9"]
+    chosen = set()
+    for name in filter(None, (part.strip() for part in only.split(","))):
+        matches = {path for path in everything if name in (path.stem, path.stem[:2], path.name)}
+        if not matches:
+            stems = [path.stem for path in everything]
+            raise ConfigError(f"unknown notebook {name!r}{nearest(name, stems)}")
+        chosen |= matches
+    return sorted(chosen)
+
+
+def absolute(name: str, value: Any) -> Any:
+    """A path typed on the command line, as seen from the notebooks' working folder."""
+    if isinstance(value, str) and (name in INPUTS or "/" in value):
+        path = Path(value).expanduser()
+        if path.exists() or value.startswith(("./", "../", "~")):
+            return str(path.resolve())
+        return specs.absolute(value)  # "chexpert:my/folder"
+    return value
+
+
+def jobs(arguments: argparse.Namespace, root: Path) -> list[Job]:
+    """The selected notebooks with their parameters; raises ConfigError for any unknown name."""
+    profile = load_profile(arguments.profile, root)
+    everything = {p.stem: Notebook.load(p) for p in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    known = {name for notebook in everything.values() for name in notebook.parameters}
+    for stem, values in profile.items():
+        names = known if stem == "common" else everything[stem].parameters
+        for name in values.keys() - names:
+            where = f"{root / 'params' / arguments.profile}.yaml: {stem}"
+            raise ConfigError(f"{where} has no parameter {name!r}{nearest(name, names)}")
+    selected = [everything[path.stem] for path in select(root / "notebooks", arguments.only)]
+    if not selected:
+        raise ConfigError(f"no notebooks in {root / 'notebooks'}")
+    typed = {}
+    for name, text in arguments.p:
+        names = {n for notebook in selected for n in notebook.parameters}
+        if name not in names:
+            stems = ", ".join(notebook.stem for notebook in selected)
+            raise ConfigError(f"no parameter {name!r} in {stems}{nearest(name, names)}")
+        typed[name] = absolute(name, parse_value(text))
+        check_value(typed[name], f"-p {name}")
+    folder = runs_root() / "executed"
+    made = []
+    for notebook in selected:
+        mine = {name: value for name, value in typed.items() if name in notebook.parameters}
+        values = profile.get("common", {}) | profile.get(notebook.stem, {}) | mine
+        values = {name: value for name, value in values.items() if name in notebook.parameters}
+        variant = f"{arguments.profile}-{digest(mine)[:8]}" if mine else arguments.profile
+        made.append(Job(notebook, values, folder / variant))
+    return made
+
+
+def render(done: list[Job], root: Path) -> Path:
+    """Renders all notebooks, those of `done` and earlier ones as executed; the page to begin with."""
+    from lib.pages import write_pages  # nbconvert is slow to import
+
+    sources = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    earlier = [done[0].folder / source.name for source in sources]
+    target = runs_root() / "html" / done[0].folder.name
+    pages = write_pages(sources, [*earlier, *(job.executed for job in done)], target)
+    return next((page for page in pages if page.name == "index.html"), pages[0])
+
+
+def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """The exit status: 0 done, 1 a notebook failed, 2 a name that is unknown, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--test" in argv:
+        rest = argv[argv.index("--test") + 1 :]
+        os.chdir(root)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker of one thread on each core
+        workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+        os.execv(sys.executable, [sys.executable, "-m", "pytest", *workers, *rest])
+    use_own_kernel()
+    session = None
+    try:
+        arguments = parser().parse_args(argv)
+        if arguments.cluster:
+            os.environ["MDB_CLUSTER"] = arguments.cluster
+        todo = jobs(arguments, root)
+        if arguments.list:
+            print(listing(todo))
+            return 0
+        session = Session(todo, arguments.force)
+        session.run()
+        print(session.summary())
+        if arguments.html:
+            print(f"pages: {render(todo, root)}")
+        return 0
+    except ConfigError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    except NotebookFailed as error:
+        if error.traceback:
+            print(plain_text(error.traceback, sys.stderr), file=sys.stderr)
+        return _stop(session, f"run_all.sh: {error.line}", 1)
+    except UserError as error:
+        return _stop(session, f"run_all.sh: {error}", 1)
+    except KeyboardInterrupt:
+        kept = "interrupted; all finished work is kept: the same command goes on from there"
+        return _stop(session, f"run_all.sh: {kept}", 130)
+
+
+def _stop(session: Session | None, line: str, status: int) -> int:
+    """Says last what happened; before it the table, where there is more than that to tell."""
+    if session and session.finished:
+        print(session.summary(), flush=True)
+    print(line, file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
