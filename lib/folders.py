@@ -1,0 +1,275 @@
+"""Folders of PNG, JPEG or TIFF images as a data set, and how one file becomes pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lib.imagesets import (
+    SPLITS,
+    Candidate,
+    DatasetError,
+    ImageSet,
+    Request,
+    UnreadableError,
+    assigned_split,
+    collect,
+)
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+# What Pillow raises for a file that is damaged, not an image, or too large to be decoded.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    MemoryError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+class FolderSource:
+    """A folder in one of three shapes: plain, a subfolder a class, or splits above those.
+
+    `path` may also name a class in it (`folder/tumour`, with or without splits between) or one
+    of its splits (`folder/test`). Images right in a folder that has class folders are skipped by
+    name, as are those beside the splits. Names that start with a dot are not looked at.
+
+    patient_pattern: a regular expression searched in each file's name without its suffix; its
+    first group (or the whole match) is the patient. Without it, and for names that it does not
+    match, the whole name is the patient. NIH ChestX-ray14: r"^(\\d+)_".
+
+    Raises DatasetError for a folder that is missing, no folder, or without images.
+    """
+
+    def __init__(self, path: str, patient_pattern: str | None = None) -> None:
+        self.given = Path(path).expanduser()
+        try:
+            self.pattern = re.compile(patient_pattern) if patient_pattern else None
+        except re.error as error:
+            raise DatasetError(
+                f"{path}: patient_pattern {patient_pattern!r} is no regular expression: {error}"
+            ) from error
+        self.skipped: list[tuple[str, str]] = []
+        try:
+            self.root, self.split, self.label = _locate(self.given)
+            self.parts = _parts(self.root)
+            self.candidates = list(self._candidates())
+        except OSError as error:
+            raise DatasetError(
+                f"{error.filename}: cannot be read ({error.strerror}): check its permissions"
+            ) from error
+        if not self.candidates:
+            kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+            raise DatasetError(
+                f"{self.given}: no images in this folder: put files of type {kinds} in it, or in a "
+                "subfolder a class, or in train, val and test above those"
+            )
+        self.classes = tuple(sorted({candidate.label for candidate in self.candidates}))
+        found = {candidate.split for candidate in self.candidates}
+        self.splits = tuple(split for split in SPLITS if split in found)
+
+    def load(self, request: Request) -> ImageSet:
+        """The images asked for, centre-cropped to a square and resized to `request.side`.
+
+        Raises DatasetError for a split, a class or a number of images that is not there.
+        """
+        if self.label and request.label not in (None, self.label):
+            raise DatasetError(
+                f"{request.spec}: names class {self.label!r}, label={request.label!r} asked for: "
+                "drop one of the two"
+            )
+        if self.split and request.split not in (self.split, "all"):
+            raise DatasetError(
+                f"{request.spec}: is the split {self.split!r}, {request.split!r} asked for: name "
+                f"{self.root}, or give split={self.split!r}"
+            )
+        if request.split not in (*self.splits, "all"):
+            raise DatasetError(
+                f"{request.spec}: no split {request.split!r}: there are {', '.join(self.splits)}; "
+                "hold some of 'train' out, or add a folder of that name"
+            )
+        wanted = replace(request, label=request.label or self.label)
+        found = collect(self.candidates, wanted)
+        return replace(found, skipped=self.skipped + found.skipped, note=self.rule)
+
+    @property
+    def rule(self) -> str:
+        """How the split was made."""
+        if self.parts:
+            return "split as the folders are"
+        return "split by a hash of the patient, 80/10/10 % of the patients; no seed"
+
+    def _candidates(self) -> Iterator[Candidate]:
+        if not self.parts:
+            yield from self._of_folder(self.root, None)
+            return
+        folders = [folder for folder, _ in self.parts]
+        for file in _images(self.root):
+            if not any(file.is_relative_to(folder) for folder in folders):
+                self._skip(file, "beside the split folders")
+        for folder, split in self.parts:
+            if self.split in (None, split):
+                yield from self._of_folder(folder, split)
+
+    def _of_folder(self, folder: Path, split: str | None) -> Iterator[Candidate]:
+        """Classes of one folder, or its own images where it has no class folders."""
+        for sub in _subfolders(folder):
+            if len(_parts(sub)) > 1:  # read as one class, its test images would be trained on
+                raise DatasetError(
+                    f"{sub}: has folders for the splits in it: name it alone, or put train, val "
+                    "and test above the classes"
+                )
+        classes = [(sub, _images(sub)) for sub in _subfolders(folder)]
+        loose = _images(folder, deep=False)
+        if any(files for _, files in classes):
+            for file in loose:
+                self._skip(file, "beside the class folders")
+        else:
+            classes = [(folder, loose)]
+        for sub, files in classes:
+            # Under "folder" and under "folder/tumour" an image has the same id, so that both
+            # ways choose the same images.
+            label = sub.name if sub != folder or split is None else self.root.name
+            for file in files:
+                name = f"{label}/{file.relative_to(sub).as_posix()}"
+                patient = self._patient(file)
+                yield Candidate(
+                    id=f"{split}/{name}" if split else name,
+                    patient=patient,
+                    label=label,
+                    split=split or assigned_split(patient),
+                    read=partial(read_image, file),
+                )
+
+    def _skip(self, file: Path, reason: str) -> None:
+        self.skipped.append((file.relative_to(self.root).as_posix(), reason))
+
+    def _patient(self, file: Path) -> str:
+        match = self.pattern.search(file.stem) if self.pattern else None
+        if not match:
+            return file.stem
+        return (match[1] if match.re.groups else match[0]) or file.stem
+
+
+def read_image(file: Path, side: int) -> np.ndarray:
+    """One file as float32 [3, side, side] RGB in [0, 1]: centre square, Lanczos, never flipped.
+
+    The EXIF orientation is applied, transparency lies on black, grey is repeated. 8-bit values
+    are divided by 255. Values of 16 bits and more are scaled from their own least to their own
+    greatest: scanners put 10 to 14 bits in 16, so the type's range says nothing about the data.
+    Raises UnreadableError with the reason.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+                    raise UnreadableError(f"{image.n_frames} pages: save one image a file")
+                image.load()
+                channels = _channels(ImageOps.exif_transpose(image))
+    except DAMAGE as error:
+        raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
+    pixels = np.stack([square(channel, side) for channel in channels])
+    return np.broadcast_to(pixels, (3, side, side)).copy()
+
+
+def _channels(image: Image.Image) -> list[np.ndarray]:
+    """One grey or three colour channels, float32 [H, W] in [0, 1]."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise UnreadableError("holds values that are not finite")
+        values -= values.min()
+        return [(values / (values.max() or 1)).astype(np.float32)]
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    values = np.asarray(image, dtype=np.float32) / 255
+    return [values] if values.ndim == 2 else list(np.moveaxis(values, 2, 0))
+
+
+def square(channel: np.ndarray, side: int) -> np.ndarray:
+    """The central square of a channel [H, W] in [0, 1], resized by Lanczos to [side, side]."""
+    height, width = channel.shape
+    least = min(height, width)
+    top, left = (height - least) // 2, (width - least) // 2
+    image = Image.fromarray(np.ascontiguousarray(channel[top : top + least, left : left + least]))
+    # Lanczos overshoots at edges, and Pillow widens it when it shrinks, so nothing aliases.
+    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS)).clip(0, 1)
+
+
+def _locate(given: Path) -> tuple[Path, str | None, str | None]:
+    """The root of the data set that a path points into, and the split and the class it names."""
+    if given.is_dir():
+        here = Path(os.path.abspath(given))  # so that "." has a name; links keep theirs
+        for folder in (here, here.parent):
+            split = SPLIT_NAMES.get(folder.name.lower())
+            # A lone folder called "test" may be anyone's; one of several is a split.
+            if split and len(_parts(folder.parent)) > 1:
+                return folder.parent, split, here.name if folder != here else None
+        return here, None, None
+    if given.exists():
+        raise DatasetError(f"{given}: a file, not a folder: name the folder that holds the images")
+    if given.parent.is_dir():
+        parts = _parts(given.parent)
+        classes = sorted({sub.name for folder, _ in parts for sub in _subfolders(folder)})
+        if given.name in classes:
+            return Path(os.path.abspath(given.parent)), None, given.name
+        there = classes or [sub.name for sub in _subfolders(given.parent)]
+        if there:
+            raise DatasetError(f"{given}: no such folder or class: there are {', '.join(there)}")
+    raise DatasetError(
+        f"{given}: no such folder: name a folder of images, or a phantom such as phantom:prostate"
+    )
+
+
+def _parts(root: Path) -> list[tuple[Path, str]]:
+    """The split folders right under a folder."""
+    named = [(sub, SPLIT_NAMES.get(sub.name.lower())) for sub in _subfolders(root)]
+    return [(sub, split) for sub, split in named if split]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not _hidden(sub.name))
+
+
+def _images(folder: Path, deep: bool = True) -> list[Path]:
+    """The image files of a folder, by name, with those of its subfolders if `deep`."""
+    found = []
+    for top, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if deep and not _hidden(name)]
+        found += [Path(top, name) for name in files if not _hidden(name)]
+    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would leave the folder out in silence
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
