@@ -1,0 +1,251 @@
+"""Trains models/mini from scratch on captioned procedural scenes (lib.world), on a CPU or a GPU.
+
+Four stages, each resumable and each with files of its own under one folder: scenes are painted in
+shards, an autoencoder learns to compress them, its latents are written once, and the text encoder
+and the U-Net learn together to denoise the latents under their captions. `export` writes the result
+as an ordinary diffusers StableDiffusionPipeline folder.
+
+    python -m lib.pretrain runs/pretrain models/mini     # all stages, resuming what is there
+
+The last stage is the long one, and can use several processes once the others are done:
+
+    python -m lib.pretrain runs/pretrain models/mini --samples 0
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m lib.pretrain runs/pretrain models/mini
+"""
+
+import argparse
+import copy
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import distributed
+from torch.nn import functional as F
+
+from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
+from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
+from lib.shards import SHARD, PretrainRecord, PretrainSettings, replace_file, write_shard
+from lib.world import kind
+
+
+class Trainer:
+    """Text encoder and U-Net, trained together on cached latents; keeps an EMA; resumes exactly.
+
+    Under torchrun each process takes a batch of its own and the gradients are averaged; on a CPU two
+    processes of one thread outrun one of two.
+    """
+
+    def __init__(self, settings, tokenizer, checkpoint, device="cpu", start=None):
+        """start: a pipeline whose U-Net and text encoder are trained further; None: random weights."""
+        torch.manual_seed(settings.seed)
+        self.settings, self.tokenizer, self.checkpoint, self.device = (
+            settings,
+            tokenizer,
+            Path(checkpoint),
+            device,
+        )
+        self.rank, self.processes = (
+            int(os.environ.get("RANK", 0)),
+            int(os.environ.get("WORLD_SIZE", 1)),
+        )
+        self.model = torch.nn.ModuleDict(
+            {"unet": build_unet(settings), "text_encoder": build_text_encoder(settings, tokenizer)}
+        ).to(device)
+        torch.nn.init.zeros_(self.model["unet"].conv_out.weight)
+        if start is not None:
+            for name, part in self.model.items():
+                part.load_state_dict(getattr(start, name).state_dict())
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            settings.rate,
+            betas=(0.9, 0.99),
+            weight_decay=settings.weight_decay,
+        )
+        self.scheduler = build_scheduler()
+        self.samples, self.seconds = 0, 0.0
+        if self.processes > 1 and not distributed.is_initialized():
+            distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+        if self.checkpoint.exists():
+            self._restore()
+
+    def run(self, latents, captions, every=3200, save_every=16_000):
+        """Trains on latents [n, 2C, h, w] (mean, std) and n captions; yields a record every so often."""
+        s, c = self.settings, self.settings.latent_channels
+        tokens = self.tokenizer(
+            [*captions, ""],
+            padding="max_length",
+            truncation=True,
+            max_length=77,
+            return_tensors="pt",
+        ).input_ids
+        groups = _groups(captions)
+        start, before, running = time.perf_counter(), self.seconds, []
+        batch = s.batch_size * self.processes
+        while self.samples < s.samples:
+            generator = np.random.default_rng([s.seed, self.samples, self.rank])
+            phase = next((p for p in s.curriculum if self.samples < p.samples), s.curriculum[-1])
+            rows = _rows(generator, groups, phase, s.batch_size)
+            noise = generator.standard_normal((2, s.batch_size, c, *latents.shape[2:]), dtype=np.float32)
+            steps = np.int64(999.999 * (1 - generator.random(s.batch_size) ** phase.noise_bias))
+            named = np.where(generator.random(s.batch_size) < s.caption_dropout, len(captions), rows)
+            z = latents[rows, :c] + latents[rows, c:] * noise[0]
+            arrays = (torch.from_numpy(a) for a in (z.astype(np.float32), noise[1], steps))
+            running.append(self._update(*arrays, tokens[torch.from_numpy(named)]))
+            self.samples += batch
+            if self.samples % every < batch:
+                self.seconds = before + time.perf_counter() - start
+                loss = float(torch.stack(running).mean())
+                if not np.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss is {loss} after {self.samples} samples: lower the rate"
+                    )
+                running = []
+                if self.rank == 0:
+                    yield PretrainRecord("diffusion", self.samples, loss, self._rate(), self.seconds)
+            if self.rank == 0 and (self.samples % save_every < batch or self.samples >= s.samples):
+                self.seconds = before + time.perf_counter() - start
+                self._save()
+
+    def _rate(self):
+        s = self.settings
+        updates, left = self.samples / (s.batch_size * self.processes), 1 - self.samples / s.samples
+        return s.rate * min(1.0, (updates + 1) / s.warmup, max(left, 0.0) / s.decay_share + 1e-3)
+
+    def _update(self, z, noise, steps, ids):
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        z, noise, steps, ids = (t.to(self.device) for t in (z, noise, steps, ids))
+        states = self.model["text_encoder"](ids).last_hidden_state
+        noisy = self.scheduler.add_noise(z, noise, steps)
+        target = self.scheduler.get_velocity(z, noise, steps)
+        loss = F.mse_loss(self.model["unet"](noisy, steps, states).sample, target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.processes > 1:
+            self._average_gradients()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        decay = min(self.settings.ema, 1 - 5.0 / (5 + self.samples / self.settings.batch_size))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return loss.detach()
+
+    def _average_gradients(self):
+        gradients = [p.grad for p in self.model.parameters()]
+        flat = torch.cat([g.flatten() for g in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.processes
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def _save(self):
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "samples": self.samples,
+            "optimizer": self.optimizer.state_dict(),
+            "seconds": self.seconds,
+        }
+        replace_file(self.checkpoint, lambda path: torch.save(state, path))
+
+    def _restore(self):
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.samples, self.seconds = state["samples"], state["seconds"]
+
+
+def _groups(captions):
+    """Indices of the captions by kind (lib.world.kind), and of all."""
+    kinds = np.array([kind(caption) for caption in captions])
+    return {name: np.flatnonzero(kinds == name) for name in ("mosaic", "single")} | {
+        "all": np.arange(len(captions))
+    }
+
+
+def _rows(generator, groups, phase, n):
+    """n scenes drawn with replacement, each from the group that the phase's shares draw."""
+    shares = [
+        phase.mosaics * bool(len(groups["mosaic"])),
+        phase.singles * bool(len(groups["single"])),
+    ]
+    names = generator.choice(("mosaic", "single", "all"), size=n, p=[*shares, 1 - sum(shares)])
+    drawn = generator.random(n)
+    return np.array([groups[name][int(u * len(groups[name]))] for name, u in zip(names, drawn, strict=True)])
+
+
+def stages(folder, target, settings, device="cpu", start=None):
+    """All stages in order under `folder`, then the export to `target`.
+
+    start: a pipeline folder of the same recipe to train further, its autoencoder as it is.
+    Yields the records of each, and keeps them in folder/log.jsonl for `log_of`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.jsonl").open("a") as log:
+        for record in _stages(folder, target, settings, device, start):
+            print(json.dumps(asdict(record)), file=log, flush=True)
+            yield record
+
+
+def _stages(folder, target, settings, device, start):
+    scenes, latents, checkpoint = folder / "scenes", folder / "latents", folder / "autoencoder.pt"
+    shards = range(settings.scenes // SHARD)
+    for index in shards:
+        write_shard(scenes, index, settings)
+    if start is not None:
+        start = StableDiffusionPipeline.from_pretrained(start, safety_checker=None)
+        if not checkpoint.exists():
+            replace_file(checkpoint, lambda path: torch.save(start.vae.state_dict(), path))
+    if not checkpoint.exists():
+        yield from train_decoder(settings, scenes, shards, checkpoint, device)
+    autoencoder = build_autoencoder(settings).to(device).eval()
+    autoencoder.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
+    for index in shards:
+        encode_shard(autoencoder, scenes, latents, index, device)
+    captions = [c for index in shards for c in json.loads((scenes / f"{index:05d}.json").read_text())]
+    moments = np.concatenate([np.load(latents / f"{index:05d}.npy") for index in shards])
+    tokenizer = build_tokenizer(folder / "tokenizer")
+    trainer = Trainer(settings, tokenizer, folder / "diffusion.pt", device, start)
+    yield from trainer.run(moments, captions)
+    if trainer.rank == 0:
+        export(target, settings, tokenizer, autoencoder, trainer.average, log_of(folder), _name_of(device))
+
+
+def _name_of(device):
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores" if device == "cpu" else str(device)
+
+
+def log_of(folder):
+    """The records that `stages` has yielded so far in `folder`, oldest first, as mappings."""
+    path = Path(folder) / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Trains the embedded base from scratch.")
+    parser.add_argument("folder", type=Path, help="working folder; a second call resumes what is there")
+    parser.add_argument("target", type=Path, help="where the diffusers pipeline folder is written")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--samples", type=int, default=PretrainSettings.samples, help="scenes shown to the U-Net"
+    )
+    parser.add_argument("--scenes", type=int, default=PretrainSettings.scenes, help="distinct scenes painted")
+    parser.add_argument("--start", type=Path, help="a pipeline folder to train further")
+    arguments = parser.parse_args()
+    settings = PretrainSettings(samples=arguments.samples, scenes=arguments.scenes)
+    for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.start):
+        sys.stdout.write(json.dumps(asdict(record)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Settings of the pre-training and its files: painted scenes with captions, a fixed number a file."""
+
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib import world
+from lib.painting import render
+
+SHARD = 2048  # scenes a file
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What the U-Net is shown until `samples` scenes have been.
+
+    mosaics, singles   the share of scenes of one kind alone (lib.world.kind); the rest is drawn from all
+    noise_bias         timesteps are 1000 (1 - u^bias), u uniform in [0, 1): only near pure noise do captions
+                       decide, and there the larger bias lingers
+    """
+
+    samples: int
+    noise_bias: float
+    mosaics: float = 0.0
+    singles: float = 0.0
+
+
+#: Mosaics first, which teach places fastest. Then everything, which taught no place of a single object in
+#: 600,000 scenes; 90,000 of single objects, near pure noise, did. The last phase keeps both.
+CURRICULUM = (
+    Phase(32_000, 2.0, mosaics=1.0),
+    Phase(650_000, 2.0),
+    Phase(740_000, 8.0, singles=1.0),
+    Phase(860_000, 3.0, singles=0.15),
+)
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """The whole recipe; the defaults are those of the committed models/mini.
+
+    Widths are channels, sizes pixels, rates per AdamW update; `samples` counts scenes shown to the
+    U-Net, `decoder_samples` those shown to the autoencoder's decoder, repeats included.
+    """
+
+    side: int = 64
+    scenes: int = 163_840
+    latent_channels: int = 12
+    autoencoder_widths: tuple[int, ...] = (24, 48, 64)
+    decoder_samples: int = 68_000
+    decoder_batch_size: int = 16
+    decoder_rate: float = 2e-3
+    widths: tuple[int, ...] = (48, 96, 160)
+    text_width: int = 128
+    text_layers: int = 2
+    samples: int = 860_000
+    curriculum: tuple[Phase, ...] = CURRICULUM
+    batch_size: int = 16
+    rate: float = 1e-3
+    warmup: int = 500  # updates
+    decay_share: float = 0.25  # last share of the samples, over which the rate falls to zero
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    caption_dropout: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PretrainRecord:
+    """One line of the training log."""
+
+    stage: str
+    samples: int
+    loss: float
+    rate: float
+    seconds: float
+
+
+def write_shard(folder, index, settings):
+    """Paints SHARD scenes: uint8 [SHARD, 3, side, side] and their captions; skips what is there."""
+    captions, images = folder / f"{index:05d}.json", folder / f"{index:05d}.npy"
+    if captions.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([settings.seed, index])
+    scenes = [world.sample_scene(rng) for _ in range(SHARD)]
+    pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in scenes])
+    replace_file(images, lambda path: np.save(path, pixels))
+    replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in scenes])))
+
+
+def replace_file(path, write):
+    part = path.with_name(f"part-{os.getpid()}-{path.name}")
+    write(part)
+    part.replace(path)
+
+
+def load_pixels(folder, index):
+    return np.load(folder / f"{index:05d}.npy")
