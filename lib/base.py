@@ -1,0 +1,207 @@
+"""The frozen base: a Stable-Diffusion-shaped pipeline, checked, with what inversion asks of it.
+
+Sizes are never constants of ours: image side, latent shape, token width and prediction type are
+read from the model folder.
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from lib.config import digest, resolve
+from lib.embedding import Token, check_width, split_prompt
+from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
+from lib.runs import path_digest
+
+
+def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> "Base":
+    """Loads a diffusers pipeline folder, or a hub id, and freezes it.
+
+    path    a folder (as seen from here, else from the repository's root), or a hub id `owner/name`
+    device  None: an accelerator if torch sees one, else the CPU
+    dtype   of the weights, None: float32; the trained vectors and the loss stay float32
+
+    Raises BaseError for a folder that is missing, incomplete or of another kind of model, a hub id that
+    does not answer, and a device that is not there.
+    """
+    folder, device = resolve(path), _device(device)
+    local = folder.exists()
+    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+        raise BaseError(
+            f"{path}: no such model folder: name a diffusers folder or a hub id such as {MIRRORS}"
+        )
+    pipeline = read_pipeline(folder if local else str(path), dtype or torch.float32)
+    return Base(
+        pipeline.unet,
+        pipeline.vae,
+        pipeline.text_encoder,
+        pipeline.tokenizer,
+        pipeline.scheduler,
+        device,
+        digest({part: path_digest(folder / part) for part in PARTS} if local else str(path)),
+        folder.name if Path(path).is_absolute() else str(path),  # goes into files that are shared
+        str(folder) if local else str(path),
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise BaseError(f"device {name!r} cannot be used ({reason}): name another, such as cpu") from error
+
+
+@dataclass(eq=False)
+class Base:
+    """A frozen text-to-image model. Images are float32 [n, 3, H, W] in [0, 1], latents [n, C, h, w]."""
+
+    unet: torch.nn.Module
+    vae: torch.nn.Module
+    text_encoder: torch.nn.Module
+    tokenizer: object
+    scheduler: object
+    device: torch.device
+    digest: str
+    name: str = ""
+    source: str = ""  # what load_base was given, made absolute; empty for a base made in another way
+    alphas_cumprod: torch.Tensor = field(init=False)
+
+    def __post_init__(self):
+        for part in (self.unet, self.vae, self.text_encoder):
+            part.requires_grad_(False).eval().to(self.device)
+        self.alphas_cumprod = self.scheduler.alphas_cumprod.float().to(self.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one latent."""
+        return (
+            self.unet.config.in_channels,
+            self.unet.config.sample_size,
+            self.unet.config.sample_size,
+        )
+
+    @property
+    def image_side(self) -> int:
+        """Pixels along one side of an image."""
+        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def token_width(self) -> int:
+        """D, the length of one token vector."""
+        return self.text_encoder.config.hidden_size
+
+    @property
+    def prediction_type(self) -> str:
+        """What the U-Net predicts: "epsilon" or "v_prediction"."""
+        return self.scheduler.config.prediction_type
+
+    @property
+    def max_tokens(self) -> int:
+        return self.text_encoder.config.max_position_embeddings
+
+    @cached_property
+    def _table(self) -> torch.nn.Module:
+        return self.text_encoder.get_input_embeddings()
+
+    @property
+    def token_table(self) -> torch.Tensor:
+        """The vocabulary's vectors, float32 [V, D]."""
+        return self._table.weight.float()
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor, batch_size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mean, std) of the latent posterior of each image, scaled as the U-Net expects; [n, C, h, w].
+
+        images: [n, 3, H, W] in [0, 1], H = W = image_side, n at least 1. Raises BaseError for others.
+        """
+        images, side = torch.as_tensor(images, dtype=torch.float32), self.image_side
+        if images.ndim != 4 or images.shape[1:] != (3, side, side) or not len(images):
+            shape = " x ".join(map(str, images.shape))
+            raise BaseError(f"images {shape}: {self.name} takes n x 3 x {side} x {side}, n at least 1")
+        if not ((images >= -1e-3) & (images <= 1 + 1e-3)).all():
+            raise BaseError(
+                f"images from {images.min():.4g} to {images.max():.4g}: scale them to [0, 1], without nan"
+            )
+        moments = []
+        for part in images.split(batch_size):
+            posterior = self.vae.encode((part * 2 - 1).to(self.device, self.dtype)).latent_dist
+            moments.append(torch.stack([posterior.mean, posterior.std]).float())
+        mean, std = torch.cat(moments, 1) * self.vae.config.scaling_factor
+        return mean, std
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, batch_size: int = 32) -> torch.Tensor:
+        """Images float32 [n, 3, H, W] in [0, 1] of latents [n, C, h, w], on the CPU."""
+        scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
+        parts = [self.vae.decode(part).sample.float().cpu() for part in scaled.split(batch_size)]
+        return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+
+    def embed(self, prompts: list[str], vectors: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        """Text states [n, max_tokens, D] as the diffusers pipeline computes them.
+
+        vectors: token -> [K, D]. Where a token stands in a prompt, its K vectors take K positions; the
+        tokenizer and its vocabulary are not touched, so there is nothing to unload. Differentiable in the
+        vectors. Raises BaseError where a prompt is so long that vectors would be cut off, and
+        EmbeddingError for vectors of another width.
+        """
+        vectors = vectors or {}
+        for token, rows in vectors.items():
+            check_width(rows.shape[1], self.token_width, token, self.name)
+        ids, slots = zip(*(self._positions(prompt, vectors) for prompt in prompts), strict=True)
+        place = dict(zip(vectors, self._starts(vectors), strict=True))
+        index = torch.full((len(prompts), self.max_tokens), -1)
+        for row, found in enumerate(slots):
+            for position, token, k in found:
+                index[row, position] = place[token] + k
+        index = index.to(self.device)
+        rows = torch.cat([v.to(self.device) for v in vectors.values()]) if vectors else None
+
+        def splice(_module, _inputs, states):
+            if rows is None:
+                return states
+            # not rows[index]: that gradient is summed in an order that changes with the threads
+            chosen = torch.nn.functional.embedding(index.clamp_min(0), rows.to(states.dtype))
+            return torch.where((index >= 0).unsqueeze(-1), chosen, states)
+
+        hook = self._table.register_forward_hook(splice)
+        try:
+            return self.text_encoder(torch.tensor(ids, device=self.device)).last_hidden_state
+        finally:
+            hook.remove()
+
+    @staticmethod
+    def _starts(vectors):
+        start = 0
+        for rows in vectors.values():
+            yield start
+            start += len(rows)
+
+    def _positions(self, prompt, vectors):
+        """Token ids of a prompt, padded to max_tokens, and (position, token, k) of each vector in it."""
+        tokenizer = self.tokenizer
+        ids, slots = [tokenizer.bos_token_id], []
+        for piece in split_prompt(prompt, vectors):
+            if isinstance(piece, Token):
+                slots += [(len(ids) + k, str(piece), k) for k in range(len(vectors[piece]))]
+                ids += [tokenizer.unk_token_id] * len(vectors[piece])
+            else:
+                ids += tokenizer(piece, add_special_tokens=False).input_ids
+        room = self.max_tokens - 1
+        if slots and slots[-1][0] >= room:
+            raise BaseError(
+                f"prompt {prompt!r}: {len(ids) - 1} tokens do not fit into the {room - 1} of "
+                f"{self.name or 'the base'}, and vectors would be cut off: shorten the words around them, "
+                "or train fewer vectors"
+            )
+        ids = [*ids[:room], tokenizer.eos_token_id]
+        return ids + [tokenizer.pad_token_id] * (self.max_tokens - len(ids)), slots

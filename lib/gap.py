@@ -1,0 +1,123 @@
+"""The inversion gap: how much of what a base could learn about a modality its token vectors reach.
+
+On images that no training has seen, under fixed noise and timesteps, the denoising loss of
+(a) the empty prompt, (b) a caption, (c) K trained vectors and (d) the floor: the same base with its
+whole U-Net fine-tuned on the same images. Share closed = (a - c) / (a - d).
+"""
+
+import copy
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.artefacts import remembered, trained
+from lib.denoising import denoising_loss, validation_loss
+from lib.sweep import sweep
+from lib.tasks import best_caption, token_of
+
+
+def fine_tune(base, images, validation, steps=400, batch_size=16, rate=3e-4, every=40, seed=0):
+    """The floor: trains every weight of the U-Net on `images`, keeping the best on `validation`.
+
+    images, validation: float32 [n, 3, H, W] in [0, 1], disjoint. Returns a Base that shares everything
+    with `base` but the U-Net. AdamW with a linear decay; the prompt is empty throughout.
+    """
+    tuned = copy.copy(base)
+    tuned.source = ""
+    tuned.unet = copy.deepcopy(base.unet).float().train().requires_grad_(True)
+    with torch.no_grad():
+        mean, std = base.encode(torch.as_tensor(images))
+        states = base.embed([""], {})
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(tuned.unet.parameters(), rate, weight_decay=0.01)
+    best, kept = validation_loss(tuned, validation, ""), copy.deepcopy(tuned.unet.state_dict())
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 20) * (1 - step / steps)
+        rows = torch.randint(len(mean), (batch_size,), generator=generator).to(mean.device)
+        noise = torch.randn((2, batch_size, *mean.shape[1:]), generator=generator).to(mean)
+        times = torch.randint(len(base.alphas_cumprod), (batch_size,), generator=generator).to(mean.device)
+        latents = mean[rows] + std[rows] * noise[0]
+        loss = denoising_loss(tuned, latents, noise[1], times, states.expand(batch_size, -1, -1)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tuned.unet.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % every == 0:
+            now = validation_loss(tuned, validation, "")
+            if now < best:
+                best, kept = now, copy.deepcopy(tuned.unet.state_dict())
+    tuned.unet.load_state_dict(kept)
+    tuned.unet.eval().requires_grad_(False)
+    return tuned
+
+
+def share_closed(empty, reached, floor):
+    """(a - c) / (a - d), elementwise; nan where the floor is not below the empty prompt's loss."""
+    empty, reached, floor = (np.asarray(v, float) for v in (empty, reached, floor))
+    return np.where(empty > floor, (empty - reached) / np.where(empty > floor, empty - floor, 1.0), np.nan)
+
+
+def gap_table(base, sets, captions, settings, sizes, seeds, steps, floor_steps) -> pd.DataFrame:
+    """One row a data set, condition and seed: the loss on the test images of lib.tasks.gap_sets.
+
+    captions: class -> the caption to use, if given. sizes: the numbers of vectors, each trained for `steps`
+    updates from every seed; none: no rows. The floor is fine-tuned from the first seed.
+    """
+    rows, calls = [], []
+    for name, label, train, stop, test in sets if sizes else ():
+        shared = {"dataset": name, "class": label, "n_train": len(train), "n_test": len(test)}
+        caption = best_caption(base, name, label, train, captions)
+        none = {"vectors": 0, "seed": 0}
+        rows.append(shared | {"condition": "empty"} | none)
+        calls.append(partial(validation_loss, images=test, what=""))
+        rows.append(shared | {"condition": "caption"} | none | {"caption": caption})
+        calls.append(partial(validation_loss, images=test, what=caption))
+        for k in sizes:
+            for seed in seeds:
+                chosen = replace(settings, token=token_of(name, label), vectors=k, seed=seed, steps=steps)
+                rows.append(shared | {"condition": f"{k} vectors", "vectors": k, "seed": seed})
+                calls.append(
+                    partial(vectors_loss, train=train, test=test, settings=chosen, text=f"{name}, K = {k}")
+                )
+        rows.append(shared | {"condition": "fine-tuned", "vectors": 0, "seed": seeds[0]})
+        calls.append(partial(floor_loss, train=train, stop=stop, test=test, steps=floor_steps, seed=seeds[0]))
+    losses = sweep(base, calls, "inversion gap")
+    return pd.DataFrame([row | {"loss": loss} for row, loss in zip(rows, losses, strict=True)])
+
+
+def vectors_loss(base, train, test, settings, text="") -> float:
+    """The loss on `test` of an embedding that is trained on `train` (ImageSets)."""
+    return validation_loss(base, test, trained(base, train, settings, text=text).embedding)
+
+
+def floor_loss(base, train, stop, test, steps, seed) -> float:
+    """The loss on `test` after fine-tuning on `train`, stopped on `stop`.
+
+    Without one (None), on the last fifth of `train`, which its training then goes without.
+    """
+    if stop is None:
+        cut = len(train) * 4 // 5
+        train, stop = train.subset(slice(0, cut)), train.subset(slice(cut, None))
+    key = {"base": base.digest, "learn": train.digest, "halt": stop.digest, "test": test.digest}
+
+    def floor():
+        tuned = fine_tune(base, train.images, stop.images, steps, seed=seed)
+        return {"loss": validation_loss(tuned, test, "")}
+
+    modules = ("lib.gap", "lib.denoising")
+    return remembered("floors", key | {"steps": steps, "seed": seed}, modules, floor)["loss"]
+
+
+def summarise(gap: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss over seeds of each condition, and the share of the gap that each size of embedding closes."""
+    cells = gap.groupby(["dataset", "class", "condition"], sort=False).loss
+    table, spread = cells.mean().unstack(sort=False), cells.std().unstack(sort=False)
+    for name in [c for c in table.columns if c.endswith("vectors")]:
+        size = name.split()[0]
+        table[f"share_{size}"] = share_closed(table["empty"], table[name], table["fine-tuned"])
+        table[f"sd_{size}"] = spread[name]
+    counts = gap.groupby(["dataset", "class"], sort=False)
+    return table.assign(n_test=counts["n_test"].first(), seeds=counts["seed"].nunique()).reset_index()

@@ -1,0 +1,110 @@
+"""How an embedding is trained: this project's recipe, and that of the paper's trainer."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lib.embedding import check_token
+from lib.errors import UserError
+
+DECAYS = ("cosine", "linear", "constant")
+#: Changes to the settings, by the name of the recipe. a1111: the paper's trainer, the AUTOMATIC1111 web UI
+#: at commit d050bb7 with its defaults; its AdamW without weight decay is Adam. Steps, templates and K are
+#: the user's there too (the paper: 50,000 or 100,000 steps, K = 64). It shows every image once before any
+#: comes again, where images are drawn independently here; and starts from "*" without our jitter.
+RECIPES = {
+    "ours": {},
+    "a1111": {
+        "batch_size": 1,
+        "learning_rate": 5e-3,
+        "warmup": 0.0,
+        "decay": "constant",
+        "ema": None,
+        "init": "*",
+        "template_once": True,
+        "betas": (0.9, 0.999),
+        "flip": False,
+        "resample": False,
+        "snr_gamma": None,
+    },
+}
+
+
+class InversionError(UserError):
+    """Settings that cannot be trained with, or a training that ran away."""
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """How an embedding is trained; the defaults are this project's recipe.
+
+    token, vectors     the placeholder and K, the number of its vectors (1 to 75)
+    steps, batch_size  updates, and images an update
+    learning_rate      of Adam, at its highest; `warmup` is the share of the steps over which it rises,
+                       `decay` (cosine, linear or constant) how it falls to `floor` times itself
+    ema                decay of a running mean of the vectors, which is then what is kept; None: none
+    init               a phrase whose token vectors are spread over the K, or "" for draws around the
+                       vocabulary's mean
+    templates          prompts with {} for the token; one is drawn for each image. The token alone by
+                       default: it is generated with so, and models/mini knows no "a photo of"
+    template_once      True draws one template for each image once, False anew whenever it is seen
+    betas              of Adam
+    flip               mirror half of the images; False, since a mirrored chest is another patient
+    resample           draw the latents from their posterior at each step; False freezes one sample
+    snr_gamma          min-SNR weighting (Hang et al. 2023, arXiv 2303.09556); None: none
+    record_every, validate_every, checkpoint_every   in updates
+    """
+
+    token: str = "<concept>"
+    vectors: int = 64
+    steps: int = 800
+    batch_size: int = 4
+    learning_rate: float = 1e-2
+    warmup: float = 0.05
+    decay: str = "cosine"
+    floor: float = 0.05
+    ema: float | None = None
+    init: str = ""
+    templates: tuple[str, ...] = ("{}",)
+    template_once: bool = False
+    betas: tuple[float, float] = (0.9, 0.99)
+    flip: bool = False
+    resample: bool = True
+    snr_gamma: float | None = None
+    record_every: int = 10
+    validate_every: int = 100
+    checkpoint_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self):
+        check_token(self.token, "settings")
+        for name, least in (
+            ("vectors", 1),
+            ("steps", 1),
+            ("batch_size", 1),
+            ("record_every", 1),
+            ("validate_every", 1),
+            ("checkpoint_every", 1),
+        ):
+            if getattr(self, name) < least:
+                raise InversionError(f"{name} = {getattr(self, name)}: at least {least}")
+        if not 0 < self.learning_rate < np.inf:
+            raise InversionError(f"learning_rate = {self.learning_rate}: a positive number, such as 0.02")
+        if self.decay not in DECAYS:
+            raise InversionError(f"decay = {self.decay!r}: one of {', '.join(DECAYS)}")
+        if not self.templates or not all("{}" in t for t in self.templates):
+            raise InversionError(f"templates = {self.templates!r}: prompts that hold {{}}")
+
+    def by(self, recipe: str) -> "InversionSettings":
+        """These settings, changed as the recipe has it. Raises InversionError for an unknown one."""
+        if recipe not in RECIPES:
+            raise InversionError(f"recipe = {recipe!r}: one of {', '.join(RECIPES)}")
+        return replace(self, **RECIPES[recipe])
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update `step` (from 0)."""
+        rise = min(1.0, (step + 1) / max(1.0, self.warmup * self.steps))
+        t = step / self.steps
+        fall = {"cosine": (1 + np.cos(np.pi * t)) / 2, "linear": 1 - t, "constant": 1.0}[self.decay]
+        lowered = 1.0 if self.decay == "constant" else self.floor + (1 - self.floor) * fall
+        return float(self.learning_rate * rise * lowered)

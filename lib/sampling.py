@@ -1,0 +1,185 @@
+"""Pictures from a frozen base: generate, compose with AND, interpolate, inpaint.
+
+Every image has a generator of its own, seeded with seed + its place, so that the batch size never changes
+a sample (but for the last bits of floating point). Text states are encoded once, and the guided
+predictions of all images and prompts go through the U-Net together.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
+from scipy.ndimage import gaussian_filter
+
+from lib.embedding import Embedding
+from lib.errors import UserError
+
+SAMPLERS = {
+    "ddim": DDIMScheduler,
+    "euler_a": EulerAncestralDiscreteScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+}
+Prompt = Embedding | str
+What = Prompt | dict[Prompt, float]
+
+
+class SamplingError(UserError):
+    """A request that no picture can answer."""
+
+
+def generate(
+    base,
+    what: What,
+    n: int,
+    guidance: float = 2.0,
+    steps: int = 30,
+    seed: int = 0,
+    prompt: str = "{}",
+    sampler: str = "ddim",
+    negative: str = "",
+    batch_size: int = 32,
+    embeddings: tuple[Embedding, ...] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """n images, float32 [n, 3, H, W] in [0, 1] on the CPU.
+
+    what        an Embedding, a caption, or a mapping of either to weights: AUTOMATIC1111's AND,
+                D = D_u + guidance * sum_i w_i (D_i - D_u), weights not normalised; w and 1 - w interpolate
+    guidance    classifier-free guidance scale (Ho & Salimans 2022); 1 asks the prompt alone
+    prompt      template in which {} stands for each embedding's token
+    sampler     ddim, euler_a or dpm++, with the base's own noise schedule
+    negative    what guidance leads away from
+    embeddings  further embeddings whose tokens the captions hold
+    progress    called as progress(images done, n) after each batch
+
+    Raises SamplingError.
+    """
+    _check(n=n, steps=steps, batch_size=batch_size)
+    states, weights = _conditions(base, what, guidance, prompt, negative, embeddings)
+    images = []
+    for first in range(0, n, batch_size):
+        seeds = range(seed + first, seed + min(first + batch_size, n))
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        noise = _noise(base, generators)
+        latents = _solve(base, states, weights, noise, generators, sampler, steps)
+        images.append(base.decode(latents))
+        if progress:
+            progress(seeds.stop - seed, n)
+    return torch.cat(images)
+
+
+def inpaint(
+    base,
+    what: What,
+    image,
+    mask,
+    guidance: float = 2.0,
+    steps: int = 30,
+    seed: int = 0,
+    n: int = 1,
+    prompt: str = "{}",
+    sampler: str = "ddim",
+    negative: str = "",
+    blur: float = 1.0,
+    embeddings: tuple[Embedding, ...] = (),
+) -> torch.Tensor:
+    """n variants of an image in which the mask is drawn anew; float32 [n, 3, H, W] in [0, 1].
+
+    image [3, H, W] in [0, 1]; mask [H, W], True where something new may appear; blur: deviation in
+    pixels of the seam. After each solver step the latents outside the mask are replaced by the
+    original's, noised to that step's level; at the end the original pixels are pasted back, and
+    outside the blurred mask they are exactly the original's. Raises SamplingError.
+    """
+    _check(n=n, steps=steps)
+    image = torch.as_tensor(image, dtype=torch.float32)
+    mask = torch.as_tensor(np.asarray(mask)).bool()
+    side = base.image_side
+    if image.shape != (3, side, side) or mask.shape != (side, side):
+        raise SamplingError(
+            f"image {tuple(image.shape)}, mask {tuple(mask.shape)}: the base paints 3 x {side} x {side}"
+        )
+    if not mask.any():
+        raise SamplingError("the mask is empty: nothing would be painted")
+    states, weights = _conditions(base, what, guidance, prompt, negative, embeddings)
+    original = base.encode(image[None])[0]
+    inside = torch.nn.functional.adaptive_max_pool2d(mask[None, None].float(), original.shape[-2:]).to(
+        original
+    )
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(n)]
+    noise = _noise(base, generators)
+
+    def keep(latents, scheduler, step):
+        times = scheduler.timesteps
+        known = original.expand_as(latents)
+        if step + 1 < len(times):
+            known = scheduler.add_noise(known, noise, times[step + 1].repeat(n))
+        return latents * inside + known * (1 - inside)
+
+    latents = _solve(base, states, weights, noise, generators, sampler, steps, keep)
+    seam = gaussian_filter(mask.float().numpy(), blur) if blur > 0 else mask.float().numpy()
+    seam = torch.from_numpy(np.where(seam > 0.01, np.maximum(seam, mask.numpy()), 0.0).astype(np.float32))
+    painted = base.decode(latents)
+    return torch.where(seam > 0, image + seam * (painted - image), image).clamp(0, 1)
+
+
+def _check(**numbers):
+    for name, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise SamplingError(f"{name} = {value!r}: a whole number of at least 1")
+
+
+def _conditions(base, what, guidance, prompt, negative, embeddings):
+    """Text states [m, tokens, D] and the weight of each one's prediction, float32 [m]; they sum to 1."""
+    parts = what if isinstance(what, dict) else {what: 1.0}
+    if not parts or not all(np.isfinite(w) for w in [*parts.values(), guidance]):
+        raise SamplingError(
+            f"{what!r} at guidance {guidance!r}: give at least one prompt, and finite weights"
+        )
+    named = [*embeddings, *(p for p in parts if isinstance(p, Embedding))]
+    for embedding in named:
+        embedding.check_width(base.token_width, base.name)
+    vectors = {e.token: e.vectors for e in named}
+    if len({id(e) for e in named}) > len(vectors):
+        raise SamplingError(f"two embeddings share the token {named[0].token}: load one of them with token=")
+    prompts = [prompt.replace("{}", p.token) if isinstance(p, Embedding) else p for p in parts]
+    weights = [guidance * w for w in parts.values()]
+    rest = 1 - sum(weights)
+    if abs(rest) > 1e-9:
+        prompts, weights = [negative, *prompts], [rest, *weights]
+    with torch.no_grad():
+        return base.embed(prompts, vectors), torch.tensor(weights, device=base.device)
+
+
+def _noise(base, generators):
+    return torch.stack([torch.randn(base.latent_shape, generator=g) for g in generators]).to(base.device)
+
+
+def _scheduler(base, sampler, steps):
+    if sampler not in SAMPLERS:
+        raise SamplingError(f"sampler = {sampler!r}: one of {', '.join(SAMPLERS)}")
+    config = {k: v for k, v in base.scheduler.config.items() if not k.startswith("_")}
+    scheduler = SAMPLERS[sampler].from_config(config)
+    scheduler.set_timesteps(steps, device=base.device)
+    return scheduler
+
+
+@torch.no_grad()
+def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
+    """Latents [n, C, h, w] from noise; `keep(latents, scheduler, step)` may change them after each step."""
+    scheduler = _scheduler(base, sampler, steps)
+    n, m = len(noise), len(states)
+    latents = noise * scheduler.init_noise_sigma
+    repeated = states.repeat_interleave(n, 0)
+    extra = {"generator": generators} if sampler == "euler_a" else {}
+    for step, time in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(latents, time)
+        batch = scaled.repeat(m, 1, 1, 1).to(base.dtype)
+        predicted = (
+            base.unet(batch, time, encoder_hidden_states=repeated).sample.float().view(m, *latents.shape)
+        )
+        guided = torch.einsum("m,mnchw->nchw", weights, predicted)
+        latents = scheduler.step(guided, time, latents, return_dict=False, **extra)[0]
+        if keep:
+            latents = keep(latents, scheduler, step)
+    return latents
