@@ -1,0 +1,71 @@
+"""Charts of interpolation, composition and inpainting. As lib.figures: no torch, no computation but means."""
+
+import numpy as np
+import seaborn as sns
+from matplotlib.patches import Rectangle
+
+from lib.figures import COLOURS, panels
+
+_WAYS = {"AND": "#0072B2", "vectors": "#D55E00"}
+_CONDITIONS = {"original": COLOURS["real"], "diseased": COLOURS["tumour"], "healthy": COLOURS["healthy"]}
+
+
+def interpolation_chart(table):
+    """The quantity against the weight, one panel a data set: noises thin, their mean with its 95 % band."""
+    groups = list(table.groupby(["dataset", "class", "quantity"], sort=False))
+    fig, axes = panels(1, len(groups), 2.3 * len(groups), 2.1)
+    for ax, ((name, label, quantity), part) in zip(axes[0], groups, strict=True):
+        for way, colour in _WAYS.items():
+            rows = part[part.way == way]
+            grid = rows.pivot(index="weight", columns="noise", values="value")
+            ax.plot(grid.index, grid, color=colour, lw=0.3, alpha=0.15)
+            sns.lineplot(rows, x="weight", y="value", color=colour, label=way, seed=0, ax=ax, legend=False)
+        low, high = part.groupby(["way", "weight"]).value.quantile([0.1, 0.9]).agg(["min", "max"])
+        reach = 0.1 * (high - low) + 1e-9
+        ax.set_ylim(low - reach, high + reach)
+        n = part.noise.nunique()
+        ax.set(title=f"{name}, {label} (n = {n})", xlabel="weight of the disease", ylabel=quantity)
+    axes[0, 0].legend(fontsize=6)
+    return fig
+
+
+def presence_chart(table):
+    """How often each finding (columns) is read from each combination (rows), one panel a way."""
+    ways = list(table.way.unique())
+    table = table.assign(asked_for=table.dataset + ": " + table.asked_for)
+    rows = list(dict.fromkeys(table.asked_for))
+    fig, axes = panels(1, len(ways), 6.9, 0.6 + 0.24 * len(rows))
+    for i, (ax, way) in enumerate(zip(axes[0], ways, strict=True)):
+        part = table[table.way == way]
+        wide = part.pivot(index="asked_for", columns="finding", values="present")
+        wide = wide.reindex(index=rows, columns=list(dict.fromkeys(table.finding)))
+        style = {"annot": True, "fmt": ".0%", "annot_kws": {"size": 6}, "cbar": False}
+        sns.heatmap(wide, vmin=0, vmax=1, cmap="Blues", ax=ax, yticklabels=i == 0, linewidths=0.5, **style)
+        asked = part.pivot(index="asked_for", columns="finding", values="asked").reindex_like(wide)
+        for y, x in np.argwhere(asked.to_numpy() == True):  # noqa: E712
+            ax.add_patch(_frame(x, y))
+        ax.grid(False)
+        ax.set(xlabel="", ylabel="", title=f"{way} (n = {part.n.iloc[0]})")
+        ax.tick_params(axis="x", rotation=45, length=0)
+        ax.tick_params(axis="y", rotation=0, length=0)
+    return fig
+
+
+def _frame(x, y):
+    return Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, ec=COLOURS["tumour"], lw=1)
+
+
+def contrast_chart(table, summary):
+    """Contrast in the mask, one panel a data set: images as dots, their mean as a bar, the limit dashed."""
+    groups = list(table.groupby(["dataset", "class"], sort=False))
+    fig, axes = panels(1, len(groups), 2.3 * len(groups), 2.1)
+    for ax, ((name, label), part) in zip(axes[0], groups, strict=True):
+        shared = {"data": part, "x": "shape", "y": "contrast", "hue": "condition", "ax": ax}
+        shared |= {"hue_order": list(_CONDITIONS), "palette": _CONDITIONS}
+        sns.stripplot(**shared, dodge=True, size=2, alpha=0.6, legend=ax is axes[0, 0])
+        sns.pointplot(**shared, dodge=0.53, linestyle="none", marker="_", markersize=10, legend=False, seed=0)
+        ax.axhline(summary[summary.dataset == name].limit.iloc[0], color="0.4", ls="--", lw=0.8)
+        n = part.image.nunique()
+        ax.set(title=f"{name}, {label} (n = {n})", xlabel="", ylabel="contrast in the mask")
+    axes[0, 0].legend(fontsize=5.5)
+    return fig
