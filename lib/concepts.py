@@ -1,0 +1,97 @@
+"""The embeddings that 07 to 09 combine: every class of every data set, and what reads its pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.artefacts import trained_all
+from lib.datasets import load_images, splits
+from lib.embedding import Embedding
+from lib.errors import UserError
+from lib.estimators import FINDINGS, QUANTITIES, Reader, reader
+from lib.imagesets import ImageSet
+from lib.inversion import InversionSettings
+from lib.tasks import training_sets
+
+#: What is shown to grow from healthy to diseased; of data without a reader, the mean intensity.
+MEASURED = {"prostate": "conspicuity", "chest": "ctr", "histology": "area"}
+INTENSITY = "mean intensity"
+
+
+class ConceptError(UserError):
+    """A data set without a healthy and a diseased class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """One data set's embeddings by class, healthy first, their training images, and its reader if any."""
+
+    name: str
+    spec: str
+    embeddings: dict[str, Embedding]
+    images: dict[str, ImageSet]
+    reader: Reader | None
+
+    @property
+    def healthy(self) -> str:
+        """The first class."""
+        return next(iter(self.embeddings))
+
+    @property
+    def findings(self) -> list[str]:
+        """Every class but the first."""
+        return list(self.embeddings)[1:]
+
+    @property
+    def quantity(self) -> str:
+        """What the interpolation is measured by."""
+        return MEASURED[self.name] if self.reader else INTENSITY
+
+    def healthy_images(self, n: int, seed: int, calibration: bool = False) -> ImageSet:
+        """At most n healthy images of the split test, or with `calibration` of val (train without one)."""
+        split = "test"
+        if calibration:
+            split = "val" if "val" in splits(self.spec) else "train"
+        wanted = n if self.spec.startswith("phantom:") else None
+        side = self.images[self.healthy].images.shape[-1]
+        return load_images(self.spec, wanted, split, side, seed, self.healthy).subset(slice(0, n))
+
+    def measure(self, images) -> dict[str, np.ndarray]:
+        """quantity -> [n] of pictures [n, 3, H, W]: the reader's, and the mean intensity always."""
+        values = self.reader.read(images) if self.reader else {}
+        return values | {INTENSITY: np.asarray(images, float).mean((1, 2, 3))}
+
+
+def concepts(
+    base,
+    dataset: str | None,
+    settings: InversionSettings,
+    n_train: int,
+    n_validation: int,
+    seed: int,
+    reader_phantoms: int | None = None,
+) -> Iterator[Concepts]:
+    """One Concepts a data set. Under the settings of 02_textual_inversion its embeddings are read again.
+
+    Phantoms have readers (lib.estimators); images of the user's have no known truth, hence none.
+    reader_phantoms: those that a reader is fitted on; None: as many as lib.estimators says. Raises
+    ConceptError where there is no second class.
+    """
+    phantom = dataset is None or dataset.startswith("phantom:")
+    learned: dict[str, tuple[dict, dict]] = {}
+    parts = list(training_sets(dataset, n_train, n_validation, base.image_side, seed))
+    for (name, label, images, _), run in zip(parts, trained_all(base, parts, settings), strict=True):
+        embeddings, sets = learned.setdefault(name, ({}, {}))
+        embeddings[label], sets[label] = run.embedding, images
+    for name, (embeddings, sets) in learned.items():
+        if len(embeddings) < 2:
+            raise ConceptError(
+                f"{dataset or name}: one class, {next(iter(embeddings))}: name a data set with a healthy "
+                "class (the first by name) and diseased ones"
+            )
+        known = phantom and name in QUANTITIES and name in FINDINGS
+        spec = f"phantom:{name}" if phantom else dataset
+        yield Concepts(
+            name, spec, embeddings, sets, reader(name, reader_phantoms, base.image_side) if known else None
+        )

@@ -1,0 +1,87 @@
+"""What decides how fast an embedding is learned: recipes at several lengths, against the paper's trainer.
+
+A recipe whose rate falls knows its own length, so each length is a training of its own. What is compared is
+the loss on validation images under fixed noise; the test split is not used.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from lib.artefacts import trained
+from lib.inversion import InversionSettings
+from lib.recipes import RECIPES
+from lib.sweep import sweep
+
+PRESET = "a1111"
+#: Changes to this project's recipe, one at a time, beside the paper's trainer.
+VARIANTS: Mapping[str, dict] = {
+    PRESET: RECIPES[PRESET],
+    "ours": {},
+    "constant rate": {"decay": "constant"},
+    "running mean": {"ema": 0.99},
+    "min-SNR": {"snr_gamma": 5.0},
+    "frozen sample": {"resample": False},
+    "batch 1": {"batch_size": 1},
+}
+
+
+def curves(
+    base, images, validation, settings: InversionSettings, lengths: Sequence[int], preset_length: int, seeds
+) -> pd.DataFrame:
+    """One row a record of every training: recipe, length, seed, step, validation_loss, vector_rms, rate.
+
+    Each of VARIANTS is trained for each of `lengths` updates from each seed; the preset, for
+    `preset_length` once and in full.
+    """
+    plans, calls = [], []
+    for name, changes in VARIANTS.items():
+        for length in [preset_length] if name == PRESET else lengths:
+            for seed in seeds:
+                chosen = replace(settings, steps=length, seed=seed, validate_every=max(1, length // 10))
+                chosen = replace(chosen, **changes)
+                plans.append({"recipe": name, "length": length, "seed": seed, "batch": chosen.batch_size})
+                text = f"{name}, {length} updates"
+                calls.append(
+                    partial(trained, images=images, settings=chosen, validation=validation, text=text)
+                )
+    parts = []
+    for plan, run in zip(plans, sweep(base, calls, "recipes"), strict=True):
+        parts.append(run.records.assign(**plan))
+    return pd.concat(parts, ignore_index=True)
+
+
+def reached(curves: pd.DataFrame) -> pd.DataFrame:
+    """One row a recipe: the fewest updates whose final loss is that of the preset's whole run, or less.
+
+    Losses are means over seeds. updates: nan where no length gets there; share: of the preset's updates;
+    best: the recipe's lowest final loss, at best_updates.
+    """
+    final = curves[curves.step == curves.length].groupby(["recipe", "length", "batch"], sort=False)
+    final = final.agg(
+        loss=("validation_loss", "mean"), sd=("validation_loss", "std"), seeds=("seed", "nunique")
+    )
+    final = final.reset_index()
+    preset = final[final.recipe == PRESET].iloc[0]
+    rows = []
+    for name, part in final.groupby("recipe", sort=False):
+        part = part.sort_values("length")
+        there = part[part.loss <= preset.loss]
+        best = part.loc[part.loss.idxmin()]
+        updates = float(there.length.iloc[0]) if len(there) else np.nan
+        rows.append(
+            {
+                "recipe": name,
+                "updates": updates,
+                "share": updates / preset.length,
+                "images_shown": updates * int(part.batch.iloc[0]),
+                "best": best.loss,
+                "best_updates": int(best.length),
+                "preset": preset.loss,
+                "seeds": int(part.seeds.iloc[0]),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,205 @@
+"""Do synthetic images help a classifier? The paper's table, how the gain depends on numbers, the controls.
+
+Synthetic images for n real ones come from embeddings that were trained on those n and no others, so that
+each row knows as many patients as it says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from lib.artefacts import sampled, trained
+from lib.auc import auc
+from lib.classify import Cases, ClassifierSettings, ClassifyError, diagnose
+from lib.cohorts import Cohort
+from lib.fidelity import Drawing, Judge, Task, chosen_images
+from lib.inversion import InversionSettings
+from lib.sweep import sweep
+from lib.tasks import token_of
+
+REAL, BOTH, SYNTHETIC, FEW, SHUFFLED = (
+    "real",
+    "real + synthetic",
+    "synthetic",
+    "synthetic, few",
+    "shuffled labels",
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a classifier is trained on: numbers of cases, half of each class.
+
+    embedding_images: of each class, 0 without synthetic cases; in_table: a row of the paper's table, or its
+    control.
+    """
+
+    kind: str
+    n_real: int
+    n_synthetic: int
+    embedding_images: int
+    in_table: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and from which seeds; a training of seed i uses the embeddings of i, in turn.
+
+    reals, synthetics   even numbers of cases; the largest of each make the paper's table
+    few                 images a class of the last row of that table; None leaves it out
+
+    Raises ClassifyError for numbers that are odd or all 0.
+    """
+
+    reals: Sequence[int]
+    synthetics: Sequence[int]
+    few: int | None
+    seeds: Sequence[int]
+    embedding_seeds: Sequence[int]
+
+    def __post_init__(self):
+        for name in ("reals", "synthetics"):
+            numbers = getattr(self, name)
+            if not numbers or max(numbers) < 2 or min(numbers) < 0 or any(n % 2 for n in numbers):
+                raise ClassifyError(f"{name} = {list(numbers)}: even numbers of cases, one of them not 0")
+
+    @property
+    def most(self) -> int:
+        """Synthetic cases of the paper's table."""
+        return max(self.synthetics)
+
+    def conditions(self, available: int) -> list[Condition]:
+        """The table's rows, its control, then the other numbers; no more real cases than `available`."""
+        reals = sorted({min(n, available) for n in self.reals if n})
+        full = reals[-1]
+        table = [
+            (REAL, full, 0, 0),
+            (BOTH, full, self.most, full // 2),
+            (SYNTHETIC, 0, self.most, full // 2),
+            *([(FEW, 0, self.most, min(self.few, full // 2))] if self.few else []),
+            (SHUFFLED, full, 0, 0),
+        ]
+        fewer = [Condition(BOTH, full, n, full // 2) for n in sorted(self.synthetics) if 0 < n < self.most]
+        for n in reals[:-1]:
+            fewer += [Condition(REAL, n, 0, 0), Condition(BOTH, n, self.most, n // 2)]
+        return [*(Condition(*row, in_table=True) for row in table), *fewer]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One condition of one cohort: one row a training, and the scores [seeds, n] of its test cases."""
+
+    cohort: Cohort
+    condition: Condition
+    rows: list[dict]
+    scores: np.ndarray
+
+    @property
+    def naming(self) -> dict:
+        """What every table says of it."""
+        return {"dataset": self.cohort.name, "class": self.cohort.labels[1]} | vars(self.condition)
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """How synthetic images are made; `drawing.n` is not used."""
+
+    settings: InversionSettings
+    drawing: Drawing
+
+    def cases(self, base, cohort: Cohort, n_images: int, n: int, seed: int) -> Cases:
+        """n synthetic cases, half of each class, from embeddings of n_images a class."""
+        return Cases.of(*(self.pictures(base, cohort, i, n_images, n // 2, seed) for i in (0, 1)))
+
+    def pictures(self, base, cohort: Cohort, which: int, n_images: int, n: int, seed: int) -> np.ndarray:
+        """float32 [n, 3, H, W] of the healthy (0) or the diseased class (1).
+
+        `seed` decides the training, which n_images it has, and the noise. Fewer pictures are part of more.
+        """
+        label, images = cohort.labels[which], cohort.train[which]
+        settings = replace(self.settings, token=token_of(cohort.name, label), seed=seed)
+        chosen = images.subset(chosen_images(len(images), n_images, seed))
+        text = f"{cohort.name}, {label}, n = {len(chosen)}, seed {seed}"
+        embedding = trained(base, chosen, settings, cohort.watched[which], text).embedding
+        way = self.drawing.settings(seed)
+        way["seed"] += 50_000 * which  # the classes share no noise
+        return sampled(base, embedding, n, **way)
+
+
+def outcomes(
+    base,
+    cohort: Cohort,
+    synthesis: Synthesis,
+    plan: Plan,
+    settings: ClassifierSettings,
+) -> list[Outcome]:
+    """Every condition of the plan, trained from each seed and scored on the test cases once."""
+    validation, test = Cases.of(*cohort.validation), Cases.of(*cohort.test)
+    conditions = plan.conditions(cohort.available)
+    origins = [plan.embedding_seeds[i % len(plan.embedding_seeds)] for i in range(len(plan.seeds))]
+    wanted = [(c.embedding_images, origin) for c in conditions if c.n_synthetic for origin in origins]
+    wanted = list(dict.fromkeys(wanted))  # the most are drawn once; fewer are their first
+    makers = [
+        partial(synthesis.cases, cohort=cohort, n_images=n, n=plan.most, seed=origin) for n, origin in wanted
+    ]
+    synthetic = dict(zip(wanted, sweep(base, makers, f"{cohort.name}: synthetic images"), strict=True))
+    calls = []
+    for condition in conditions:
+        for seed, origin in zip(plan.seeds, origins, strict=True):
+            each = condition.n_real // 2
+            real = cohort.real(tuple(chosen_images(len(part), each, origin) for part in cohort.train))
+            selecting = validation
+            if condition.kind == SHUFFLED:
+                real, selecting = (shuffled(cases, seed) for cases in (real, validation))
+            numbers = condition.n_real, condition.n_synthetic
+            parts = {"real": real, "synthetic": synthetic.get((condition.embedding_images, origin))}
+            parts |= {"validation": selecting, "test": test, "numbers": numbers}
+            text = f"{cohort.name}: {condition.kind}, {numbers[0]} + {numbers[1]}, seed {seed}"
+            calls.append(partial(_diagnosed, **parts, settings=replace(settings, seed=seed), text=text))
+    runs = iter(sweep(base, calls, f"{cohort.name}: classifiers"))
+    found = []
+    for condition in conditions:
+        rows, scores = [], []
+        for seed, origin in zip(plan.seeds, origins, strict=True):
+            run = next(runs)
+            last = run.records.iloc[-1]
+            row = {"seed": seed, "embedding_seed": origin, "auc": float(auc(test.labels, run.scores))}
+            row |= {"validation_auc": last.best_auc, "best_step": int(last.best_step)}
+            rows.append(row | {"n_validation": len(validation), "n_test": len(test), "seconds": run.seconds})
+            scores.append(run.scores)
+        found.append(Outcome(cohort, condition, rows, np.array(scores)))
+    return found
+
+
+def _diagnosed(base, **arguments):
+    return diagnose(device=base.device, **arguments)
+
+
+def shuffled(cases: Cases, seed: int) -> Cases:
+    """The same images under labels that mean nothing."""
+    return Cases(cases.images, np.random.default_rng([seed, 60]).permutation(cases.labels))
+
+
+def class_fidelity(base, cohort: Cohort, synthesis: Synthesis, plan: Plan) -> list[dict]:
+    """Are synthetic images of each class nearer to real ones of that class than to those of the other?
+
+    Compared with the real test images of each class: real validation images of either class (of the same:
+    the floor), and as many synthetic ones of either. Embeddings are those of the table and the first seed.
+    One row each: class, pictures, of, and the metrics of lib.metrics.
+    """
+    full = plan.conditions(cohort.available)[0].n_real
+    drawn = [
+        synthesis.pictures(base, cohort, i, full // 2, plan.most // 2, plan.embedding_seeds[0])
+        for i in (0, 1)
+    ]
+    rows = []
+    for i, label in enumerate(cohort.labels):
+        task = Task(cohort.name, label, cohort.train[i], cohort.test[i], cohort.validation[i])
+        judge = Judge(base, task, synthesis.drawing)
+        for pictures, parts in (("real", [part.images for part in cohort.validation]), ("synthetic", drawn)):
+            for of, images in zip(cohort.labels, parts, strict=True):
+                row = {"dataset": cohort.name, "class": label, "pictures": pictures, "of": of}
+                rows.append(row | judge.judge(images[: len(cohort.validation[i])]))
+    return rows

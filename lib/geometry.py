@@ -1,0 +1,90 @@
+"""What embeddings look like as files and as vectors: sizes, formats, norms, angles; no base needed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.embedding import Embedding
+
+#: file suffix and format of every kind of file that `Embedding.save` writes
+FORMATS = (
+    (".safetensors", "diffusers"),
+    (".safetensors", "a1111"),
+    (".safetensors", "kohya"),
+    (".pt", "a1111"),
+    (".bin", "diffusers"),
+)
+
+
+def file_table(embedding: Embedding, folder: Path) -> pd.DataFrame:
+    """One row a format: bytes of the file, and whether reading it gives the same numbers, bit for bit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for suffix, name in FORMATS:
+        path = embedding.save(folder / f"{embedding.name}-{name}{suffix}", name)
+        back = Embedding.load(path)
+        rows.append(
+            {
+                "format": name,
+                "suffix": suffix,
+                "bytes": path.stat().st_size,
+                "numbers": embedding.nbytes,
+                "exact": back.digest == embedding.digest,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def norm_table(
+    embeddings: Mapping[str, Embedding], rate: float, steps: Mapping[str, int] | int
+) -> pd.DataFrame:
+    """One row an embedding: root mean square of its coordinates, beside that of a random walk.
+
+    rate, steps: learning rate and updates (one number, or by name). An Adam update moves each coordinate by
+    about the rate, so a walk without a goal comes to rate * sqrt(steps) however flat the loss: norms that
+    agree with it tell of drift and not of the images. Vectors of one embedding that all point one way have
+    `cosine` 1, unrelated ones 0.
+    """
+    rows = []
+    for name, embedding in embeddings.items():
+        count = steps if isinstance(steps, int) else steps[name]
+        rms = float(embedding.vectors.square().mean().sqrt())
+        rows.append(
+            {
+                "embedding": name,
+                "vectors": len(embedding.vectors),
+                "width": embedding.vectors.shape[1],
+                "rms": rms,
+                "walk": rate * count**0.5,
+                "ratio": rms / (rate * count**0.5),
+                "cosine": within(embedding),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def likely_steps(embeddings: Mapping[str, Embedding], rate: float, choices: Sequence[int]) -> dict[str, int]:
+    """Name -> that of `choices` whose random walk comes nearest to the embedding's norm."""
+    norms = {name: float(e.vectors.square().mean().sqrt()) for name, e in embeddings.items()}
+    return {name: min(choices, key=lambda n: abs(norm - rate * n**0.5)) for name, norm in norms.items()}
+
+
+def within(embedding: Embedding) -> float:
+    """Mean cosine between two of an embedding's vectors; nan for a single one."""
+    unit = _unit(embedding)
+    n = len(unit)
+    return float((unit @ unit.T).sum() - n) / (n * (n - 1)) if n > 1 else np.nan
+
+
+def between(embeddings: Mapping[str, Embedding]) -> pd.DataFrame:
+    """Mean cosine of vectors at the same place in two embeddings of one size; [n, n], 1 on the diagonal."""
+    units = {name: _unit(embedding) for name, embedding in embeddings.items()}
+    table = [[float((a * b).sum(1).mean()) for b in units.values()] for a in units.values()]
+    return pd.DataFrame(table, index=list(units), columns=list(units))
+
+
+def _unit(embedding):
+    vectors = embedding.vectors.double().numpy()
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,0 +1,187 @@
+"""Charts of what a choice costs and gains: guidance, steps and solvers; synthetic images for a classifier.
+
+As lib.figures: no torch, no computation but means; colours are those of the conditions there.
+"""
+
+import numpy as np
+import seaborn as sns
+
+from lib.figures import COLOURS, panels
+
+_METRICS = {"kid": "KID", "precision": "precision (looks real)", "coverage": "coverage (shows all)"}
+_WRAPPED = {"real + synthetic": "real +\nsynthetic", "synthetic, few": "synthetic,\nfew"}
+_WRAPPED |= {"shuffled labels": "shuffled\nlabels"}
+
+
+def guidance_chart(by_guidance, by_steps):
+    """Above, metrics against guidance, one colour a data set; below, of the first one, solvers and steps.
+
+    by_guidance: rows of lib.guidance at one solver and number of steps, with floor and control; by_steps:
+    those at one guidance. Dots are trainings, lines their means; dashed, the floor with its interval;
+    crosses, the control; the last panel sets KID against the seconds that an image takes.
+    """
+    fig, axes = panels(2, 3, 6.9, 3.9)
+    for ax, (metric, title) in zip(axes[0], _METRICS.items(), strict=True):
+        for name, part in by_guidance.groupby("dataset", sort=False):
+            colour = COLOURS.get(name, COLOURS["generated"])
+            _lines(ax, part[part.condition == "embedding"], "guidance", metric, colour, name)
+            _floor(ax, part, metric, colour)
+            control = part[part.condition == "untrained"]
+            ax.plot(control.guidance, control[metric], "x", color=colour, ms=4, mew=1)
+        ax.set(title=title, xlabel="guidance scale")
+    first = by_steps[by_steps.dataset == by_steps.dataset.iloc[0]]
+    drawn = first[first.condition == "embedding"]
+    for ax, (x, metric) in zip(
+        axes[1], (("steps", "kid"), ("steps", "coverage"), ("seconds_an_image", "kid")), strict=True
+    ):
+        for sampler, part in drawn.groupby("sampler", sort=False):
+            _lines(ax, part, x, metric, COLOURS[sampler], sampler)
+        _floor(ax, first, metric, COLOURS["real"])
+        ax.set_xscale("log")
+        ax.set_title(f"{first.dataset.iloc[0]}: {_METRICS[metric]}")
+        ax.set_xlabel({"steps": "steps"}.get(x, "seconds an image"))
+    for ax in axes[1, :2]:
+        counts = sorted(drawn.steps.unique())
+        ax.set_xticks(counts, [str(n) for n in counts])
+        ax.minorticks_off()
+    for ax in axes[:, 0]:
+        ax.legend(fontsize=6)
+    n = drawn.iloc[0]
+    axes[0, 0].set_title(f"KID (n = {n.n_real} real, {n.n_fake} drawn)")
+    return fig
+
+
+def guidance_grid(rows):
+    """Each metric at every guidance (rows) and number of steps (columns), means over seeds: one data set."""
+    fig, axes = panels(1, 3, 6.9, 0.7 + 0.22 * rows.guidance.nunique())
+    for ax, (metric, title) in zip(axes[0], _METRICS.items(), strict=True):
+        wide = rows.pivot_table(index="guidance", columns="steps", values=metric)
+        colours = "Blues_r" if metric == "kid" else "Blues"
+        style = {"annot": True, "fmt": ".2f", "annot_kws": {"size": 6}, "cbar": False, "linewidths": 0.5}
+        sns.heatmap(wide, cmap=colours, ax=ax, **style)
+        ax.grid(False)
+        ax.set(title=title, xlabel="steps", ylabel="")
+        ax.tick_params(length=0, rotation=0)
+    axes[0, 0].set_ylabel("guidance scale")
+    return fig
+
+
+def auc_chart(rows, summary):
+    """The paper's table, one panel a data set: trainings as dots, their mean with its interval.
+
+    rows, summary: of lib.gain, the table's conditions alone. Diamonds: the paper's mean and deviation.
+    """
+    groups = list(summary.groupby("dataset", sort=False))
+    fig, axes = panels(1, len(groups), max(3.35, 2.3 * len(groups)), 2.3)
+    for ax, (name, part) in zip(axes[0], groups, strict=True):
+        part = part.reset_index(drop=True)
+        runs = rows[rows.dataset == name].groupby("kind", sort=False).auc
+        for i, r in part.iterrows():
+            colour, found = COLOURS[r.kind], runs.get_group(r.kind)
+            ax.plot(
+                np.linspace(-0.12, 0.12, len(found)) + i, found, "o", color=colour, ms=2.5, alpha=0.7, mew=0
+            )
+            ax.errorbar(i + 0.26, r.auc, [[r.auc - r.low], [r.high - r.auc]], fmt="_", color=colour, ms=7)
+            if np.isfinite(r.paper):
+                style = {"fmt": "D", "color": "0.45", "mfc": "white", "ms": 3, "lw": 0.8}
+                ax.errorbar(i - 0.3, r.paper, r.paper_sd, label="the paper" if i == 0 else None, **style)
+        ax.axhline(0.5, color="0.6", lw=0.6, ls=":")
+        ax.set_xticks(range(len(part)), [_WRAPPED.get(kind, kind) for kind in part.kind], fontsize=6)
+        ax.set_title(f"{name}, {part['class'][0]} (n = {part.n_test[0]}, {part.seeds[0]} seeds)")
+        ax.grid(axis="x", visible=False)
+        if part.paper.notna().any():
+            ax.legend(fontsize=6, loc="lower left")
+    axes[0, 0].set_ylabel("AUC on test images")
+    low = min(ax.get_ylim()[0] for ax in axes[0])
+    high = max(ax.get_ylim()[1] for ax in axes[0])
+    for ax in axes[0]:
+        ax.set_ylim(low, high)
+    return fig
+
+
+def roc_chart(curves):
+    """ROC curves, one panel a data set: mean over trainings, and from the lowest to the highest of them.
+
+    curves: of lib.gain.curves.
+    """
+    groups = list(curves.groupby("dataset", sort=False))
+    fig, axes = panels(1, len(groups), max(2.6, 2.3 * len(groups)), 2.4)
+    for ax, (name, part) in zip(axes[0], groups, strict=True):
+        for kind, line in part.groupby("kind", sort=False):
+            n = f"{line.n_real.iloc[0]} + {line.n_synthetic.iloc[0]}"
+            label = f"{kind}, {n}" if kind == "shuffled labels" else f"{kind} ({n})"
+            ax.plot(line.false, line.true, color=COLOURS[kind], label=label)
+            ax.fill_between(line.false, line.low, line.high, color=COLOURS[kind], alpha=0.12, lw=0)
+        ax.plot([0, 1], [0, 1], color="0.6", lw=0.6, ls=":")
+        ax.set(title=f"{name}, {part['class'].iloc[0]}", xlabel="false positive rate", aspect="equal")
+        ax.legend(fontsize=5, loc="lower right")
+    axes[0, 0].set_ylabel("true positive rate")
+    return fig
+
+
+def dose_chart(summary):
+    """AUC against the number of synthetic cases, and against that of real ones, one colour a data set.
+
+    summary: of lib.gain. Bars are 95 % intervals over patients and trainings.
+    """
+    fig, axes = panels(1, 2, 6.9, 2.3)
+    full = summary[summary.kind == "real"].groupby("dataset").n_real.max()
+    for k, (name, part) in enumerate(summary.groupby("dataset", sort=False)):
+        colour = COLOURS.get(name, COLOURS["generated"])
+        real, both = (part[part.kind == kind] for kind in ("real", "real + synthetic"))
+        grown = part[part.kind.isin(("real", "real + synthetic")) & (part.n_real == full[name])]
+        _bars(axes[0, 0], grown.sort_values("n_synthetic"), "n_synthetic", colour, name, 12 * k)
+        most = both[both.n_synthetic == both.n_synthetic.max()]
+        for line, style, what in ((real, "--", "real alone"), (most, "-", "with synthetic")):
+            _bars(axes[0, 1], line.sort_values("n_real"), "n_real", colour, f"{name}, {what}", 1.5 * k, style)
+    axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
+    axes[0, 1].set(xlabel="real cases")
+    for ax in axes[0]:
+        ax.legend(fontsize=6)
+    return fig
+
+
+def _lines(ax, part, x, metric, colour, label):
+    """Trainings as dots, and the line of their means at each setting."""
+    ax.plot(part[x], part[metric], "o", color=colour, ms=2.5, alpha=0.6, mew=0)
+    means = (
+        part.groupby(["sampler", "guidance", "steps"]).mean(numeric_only=True).reset_index().sort_values(x)
+    )
+    ax.plot(means[x], means[metric], color=colour, label=label, lw=1.2)
+
+
+def _floor(ax, part, metric, colour):
+    floor = part[part.condition == "real"].iloc[0]
+    ax.axhline(floor[metric], color=colour, ls="--", lw=0.8)
+    ax.axhspan(floor[f"{metric}_low"], floor[f"{metric}_high"], color=colour, alpha=0.08, lw=0)
+
+
+def _bars(ax, part, x, colour, label, shift, style="-"):
+    """Means with their intervals, a little beside each other."""
+    reach = [part.auc - part.low, part.high - part.auc]
+    ax.errorbar(part[x] + shift, part.auc, reach, fmt=f"o{style}", color=colour, label=label, lw=1, ms=2.5)
+
+
+def dynamics_chart(curves, rate):
+    """Left, loss at the end of each training against its updates; right, norms beside a random walk's.
+
+    curves: of lib.dynamics; rate: of the preset, whose walk of rate * sqrt(updates) is dashed.
+    """
+    fig, axes = panels(1, 2, 6.9, 2.4)
+    palette = dict(zip(curves.recipe.unique(), sns.color_palette("colorblind"), strict=False))
+    final = curves[curves.step == curves.length]
+    for recipe, part in final.groupby("recipe", sort=False):
+        means = part.groupby("length").validation_loss.mean()
+        axes[0, 0].plot(means.index, means, "o-", color=palette[recipe], ms=3, lw=1, label=recipe)
+    for (recipe, _, seed), part in curves.groupby(["recipe", "length", "seed"], sort=False):
+        if seed == curves.seed.min() and part.length.iloc[0] == final[final.recipe == recipe].length.max():
+            axes[0, 1].plot(part.step, part.vector_rms, color=palette[recipe], lw=1)
+    preset = final[final.recipe == final.recipe.iloc[0]]
+    axes[0, 0].axhline(preset.validation_loss.mean(), color=palette[preset.recipe.iloc[0]], ls="--", lw=0.8)
+    steps = np.geomspace(1, curves.length.max(), 50)
+    axes[0, 1].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
+    axes[0, 0].set(xlabel="updates", ylabel="validation loss", xscale="log")
+    axes[0, 1].set(xlabel="updates", ylabel="root mean square of the vectors", xscale="log", yscale="log")
+    for ax in axes[0]:
+        ax.legend(fontsize=5.5)
+    return fig
