@@ -1,0 +1,183 @@
+"""What every demo is made of: a picture, a line that says what goes on, a download, and one worker.
+
+Work is done in a thread, so that a notebook stays alive, and one demo at a time has the model.
+"""
+
+import base64
+import html
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import ipywidgets as w
+import numpy as np
+from PIL import Image
+
+from lib.errors import UserError
+from lib.figures import tile
+
+SCALE = 4  # screen pixels for one of a small picture's
+MAX_SIDE = 512  # pixels of a picture on the screen, at most
+_COLOURS = {"ready": "#1b6b3a", "busy": "#8a5a00", "error": "#a40000"}
+_model = threading.Lock()
+
+
+class WithTextStates:
+    """A base that remembers the text states of the prompts it was last asked for."""
+
+    def __init__(self, base, size: int = 64):
+        self._base, self._size, self._states = base, size, {}
+
+    def __getattr__(self, name):
+        return getattr(self._base, name)
+
+    def embed(self, prompts, vectors=None):
+        """As `Base.embed`, without gradient."""
+        known = {token: rows.numpy().tobytes() for token, rows in (vectors or {}).items()}
+        key = (tuple(prompts), tuple(known.items()))
+        if key not in self._states:
+            if len(self._states) >= self._size:
+                self._states.pop(next(iter(self._states)))
+            self._states[key] = self._base.embed(prompts, vectors)
+        return self._states[key]
+
+
+class Latest:
+    """Runs the newest job it is given in a thread; one that waits gives way to a newer one."""
+
+    def __init__(self):
+        self._lock, self._next, self._thread = threading.Lock(), None, None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            self._next = job
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until nothing is left to do; False if it took longer than that."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+        return thread is None or not thread.is_alive()
+
+    def _work(self):
+        while True:
+            with self._lock:
+                job, self._next = self._next, None
+                if job is None:
+                    self._thread = None
+                    return
+            job()
+
+
+class Panel(w.VBox):
+    """A demo: controls above, a state line, a picture, what was measured, a link to keep it.
+
+    `draw` (of a subclass) computes and returns (image float [3, H, W] or [H, W, 3], text). It is called in
+    the worker's thread; a UserError becomes the state line, and the last picture stays.
+    """
+
+    def __init__(self, controls: list[w.Widget], name: str, busy: str = "drawing", **traits):
+        self.name, self._busy, self._latest = name, busy, Latest()
+        self.state = w.HTML()
+        self.picture = w.Image(format="png", value=png(np.ones((3, 64, 64))))
+        self.picture.layout.object_fit, self.picture.layout.max_width = "contain", "42em"
+        self.text, self.links = w.HTML(), w.HTML()
+        super().__init__([*controls, self.state, self.picture, self.text, self.links], **traits)
+        self.add_class("mdb-demo")
+        self.say("ready", "")
+
+    def draw(self) -> tuple[np.ndarray, str]:
+        raise NotImplementedError
+
+    def refresh(self, _change=None) -> None:
+        """Draws as the controls stand now; what waits is dropped for it."""
+        self.work(self._redraw)
+
+    def work(self, job: Callable[[], None], alone: bool = True) -> None:
+        """Runs `job` in the worker. alone: it has the model to itself."""
+        self.say("busy", f"{self._busy} ...")
+        self._latest.submit(lambda: self._guarded(job, alone))
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until the picture is the one that the controls ask for."""
+        return self._latest.wait(seconds)
+
+    def say(self, kind: str, text: str) -> None:
+        """The state line: kind is ready, busy or error."""
+        role = "alert" if kind == "error" else "status"
+        style = f"color:{_COLOURS[kind]};min-height:1.4em;line-height:1.4em;white-space:normal"
+        self.state.value = f'<div class="mdb-{kind}" role="{role}" style="{style}">{html.escape(text)}</div>'
+
+    def _redraw(self):
+        started = time.perf_counter()
+        image, text = self.draw()
+        data = png(image)
+        self.picture.value, self.text.value = data, html.escape(text)
+        self.links.value = link("Download the picture", f"{self.name}.png", data, "image/png")
+        self.say("ready", f"drawn in {time.perf_counter() - started:.2f} s")
+
+    def _guarded(self, job, alone):
+        try:
+            if alone:
+                with _model:
+                    job()
+            else:
+                job()
+        except UserError as error:
+            self.say("error", str(error))
+        except Exception as error:  # noqa: BLE001 - a thread has nobody above it to tell
+            logging.getLogger(__name__).exception("%s failed", self.name)
+            self.say("error", f"{type(error).__name__}: {error}")
+
+
+def model_lock() -> threading.Lock:
+    """Held by whoever computes with the model: text encoders are hooked while vectors are spliced in."""
+    return _model
+
+
+def png(image) -> bytes:
+    """A PNG of an image, float [3, H, W] or [H, W, 3] in [0, 1], enlarged without smoothing if small."""
+    image = np.asarray(image, dtype=np.float32)
+    if image.shape[0] == 3 and image.shape[-1] != 3:
+        image = image.transpose(1, 2, 0)
+    picture = Image.fromarray((image.clip(0, 1) * 255).round().astype(np.uint8))
+    times = max(1, min(SCALE, MAX_SIDE // max(picture.size)))
+    buffer = io.BytesIO()
+    picture.resize((picture.width * times, picture.height * times), Image.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def sheet(images, columns: int | None = None) -> np.ndarray:
+    """Images [n, 3, H, W] side by side, as `png` takes them."""
+    return tile(images, columns)
+
+
+def link(text: str, name: str, data: bytes, kind: str = "application/octet-stream") -> str:
+    """HTML of a link that saves `data` as a file called `name`; it needs no server."""
+    inline = base64.b64encode(data).decode()
+    return f'<a download="{html.escape(name)}" href="data:{kind};base64,{inline}">{html.escape(text)}</a>'
+
+
+def wide(widget: w.Widget, width: str = "28em") -> w.Widget:
+    """The widget with room for its name beside it."""
+    widget.style.description_width = "11em"
+    widget.layout.width = width
+    return widget
+
+
+def sampling_controls(guidance: float, steps: int, seed: int) -> dict[str, w.Widget]:
+    """guidance, steps and seed, each as `generate` takes it."""
+    return {
+        "guidance": wide(w.FloatSlider(guidance, min=1, max=8, step=0.5, description="guidance")),
+        "steps": wide(w.IntSlider(steps, min=min(4, steps), max=max(50, steps), description="solver steps")),
+        "seed": wide(w.BoundedIntText(seed, min=0, max=2**31 - 1, description="seed"), "16em"),
+    }
+
+
+def values(controls: dict[str, w.Widget]) -> dict:
+    return {name: widget.value for name, widget in controls.items()}
