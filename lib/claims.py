@@ -1,0 +1,161 @@
+"""The scorecard: each of the paper's eight claims beside what was measured; results/claims.csv.
+
+python -m lib.claims            # writes results/claims.csv from the other tables of results/
+
+Nothing is computed that those tables do not hold; a claim whose table is missing is "not measured".
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from lib.config import ROOT
+from lib.runs import atomic_write
+
+MISSING = "not measured"
+COLUMNS = ("claim", "paper", "phantoms", "real", "n", "seeds", "interval", "verdict", "control")
+
+
+def claims(results: Path) -> pd.DataFrame:
+    """One row a claim and data set in COLUMNS, as text; a single row where nothing was measured."""
+    rows = []
+    for claim, paper, stem, summarise in CLAIMS:
+        found = []
+        for path in _tables(results, stem):
+            kind = "real" if path.name.startswith("real-") else "phantoms"
+            for name, text, *rest in summarise(pd.read_csv(path)):
+                values = dict(zip(COLUMNS[4:], map(str, rest), strict=True))
+                found.append({"claim": claim, "paper": paper, kind: f"{name}: {text}"} | values)
+        rows += found or [{"claim": claim, "paper": paper, "verdict": MISSING}]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(object).fillna(MISSING)
+
+
+def _tables(results, stem):
+    """<notebook>-<part>.csv of the phantoms, then real-<notebook>-<part>-<data set>.csv."""
+    real = sorted(results.glob(f"real-{stem}-*.csv"))
+    other = [f"real-{stem}-{part}-" for part in ("gap", "share")]
+    real = [p for p in real if not p.name.startswith(tuple(other))]
+    return [p for p in (results / f"{stem}.csv", *real) if p.is_file()]
+
+
+def _fidelity(table):
+    """KID from the least to the most: lib.fidelity.trend."""
+    for _, r in table[table.metric == "kid"].iterrows():
+        text = f"KID {r['first']:.3f} at {r['from']} to {r['last']:.3f} at {r['to']}"
+        better = r["last"] < r["first"]
+        verdict = "holds" if better and r.apart else "not apart" if better else "fails"
+        interval = "apart" if r.apart else "they meet"
+        yield r.dataset, text, "-", r.seeds, interval, verdict, f"untrained vectors: KID {r.untrained:.3f}"
+
+
+def _guidance(table):
+    """KID at the paper's low scale and at the highest: lib.guidance.low_or_high."""
+    for r in table[table.metric == "kid"].itertuples():
+        verdict = {"low": "holds", "high": "fails"}.get(r.better, r.better)
+        yield (
+            r.dataset,
+            f"KID {r.at_low:.3f} at {r.low:g}, {r.at_high:.3f} at {r.high:g}; best at {r.best:g}",
+            f"{r.n_fake} drawn, {r.n_real} real",
+            r.seeds,
+            "they meet" if r.better == "not apart" else "apart",
+            verdict,
+            f"untrained vectors: KID {r.untrained:.3f}",
+        )
+
+
+def _gain(table):
+    """The paper's second row against its first, by lib.gain_tables.gains."""
+    for r in table[(table.kind == "real + synthetic") & table.in_table].itertuples():
+        verdict = "holds" if r.low > 0 else "fails" if r.gain <= 0 else "not apart"
+        yield (
+            r.dataset,
+            f"{r.against_auc:.3f} to {r.auc:.3f}",
+            f"{r.n_test} test cases",
+            r.seeds,
+            f"gain {r.gain:+.3f} ({r.low:+.3f} to {r.high:+.3f})",
+            verdict,
+            f"shuffled labels: {r.control_auc:.3f}",
+        )
+
+
+def _interpolation(table):
+    for r in table[table.way == "AND"].itertuples():
+        known = r.quantity != "mean intensity"
+        verdict = "holds" if r.rho >= 0.95 and r.rise_low > 0 else "fails"
+        mixed = table[(table.dataset == r.dataset) & (table.way == "vectors")].rho.iloc[0]
+        yield (
+            r.dataset,
+            f"rank correlation of {r.quantity} {r.rho:.2f}",
+            r.n,
+            1,
+            f"{r.low:.2f} to {r.high:.2f}",
+            verdict if known else "no ground truth",
+            f"vectors mixed instead: {mixed:.2f}",
+        )
+
+
+def _composition(table):
+    for r in table[table.way == "sum"].itertuples():
+        verdict = "holds" if r.ratio >= 3 and r.low > 1 else "fails"
+        same = (table.dataset == r.dataset) & (table.finding == r.finding)
+        alone = table[same & (table.way == "alone")].ratio.iloc[0]
+        yield (
+            f"{r.dataset}, {r.finding}",
+            f"{r.ratio:.1f} times as often",
+            f"{r.n_with} with, {r.n_without} without",
+            1,
+            f"{r.low:.1f} to {r.high:.1f}",
+            verdict,
+            f"not asked for: {r.without:.0%} (embedding alone: {alone:.1f} times)",
+        )
+
+
+def _inpainting(table):
+    disc = table[table["shape"] == "disc"]
+    for name, part in disc.groupby("dataset", sort=False):
+        found = part.set_index("condition")
+        ours, control = found.loc["diseased"], found.loc["healthy"]
+        holds = ours.lesion > 0.5 and control.lesion == 0
+        yield (
+            name,
+            f"lesion in {ours.lesion:.0%}",
+            int(ours.n),
+            1,
+            f"{ours.lesion_low:.0%} to {ours.lesion_high:.0%}",
+            "holds" if holds else "in part" if ours.gain_low > 0 else "fails",
+            f"healthy embedding: {control.lesion:.0%}",
+        )
+
+
+def _sharing(table):
+    for name, part in table.groupby("dataset", sort=False):
+        largest = part.kilobytes.max()
+        verdict = "holds" if largest < 1000 else "fails"
+        yield name, f"{largest:.0f} kB at most", len(part), part.seed.nunique(), "exact", verdict, "-"
+
+
+#: claim, the paper's figure, the table that measures it, and what it says: (data set, text, n, ..., control)
+CLAIMS: tuple[tuple[str, str, str, Callable], ...] = (
+    ("larger embeddings are better", "by eye; 64 of 8 to 64", "03_embedding_size-trend", _fidelity),
+    ("more images are better", "by eye; 100 of 5 to 100", "04_sample_count-trend", _fidelity),
+    ("low guidance looks most real", "by eye; 2 of 2, 5, 8", "05_guidance-low-or-high", _guidance),
+    ("synthetic images raise the AUC", "0.780 to 0.803", "06_auc_gain-gain", _gain),
+    ("disease grows with its weight", "by eye, 5 weights", "07_interpolation-correlation", _interpolation),
+    ("findings combine", "by eye", "08_composition-ratio", _composition),
+    ("a lesion is painted where wanted", "by eye", "09_inpainting-summary", _inpainting),
+    ("an embedding is under 1 MB", "262 kB", "02_textual_inversion", _sharing),
+)
+
+
+def main() -> int:
+    """The command line."""
+    results = ROOT / "results"
+    text = claims(results).to_csv(index=False, lineterminator="\n")
+    atomic_write(results / "claims.csv", text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

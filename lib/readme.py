@@ -1,0 +1,131 @@
+"""Writes the tables of README.md from results/*.csv, so that no number in it is typed by hand.
+
+python -m lib.readme            # rewrites README.md
+python -m lib.readme --check    # exits with 1 if it is out of date
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from lib.claims import claims
+from lib.config import ROOT
+from lib.runs import atomic_write
+
+
+def captions(results: Path) -> str:
+    """How the base obeys captions that it has never seen."""
+    table = pd.read_csv(results / "01_data-captions.csv")
+    rows = [
+        (
+            r.attribute,
+            f"{r.hits:.0%} ({r.low:.0%} to {r.high:.0%})",
+            f"{r.chance:.0%}",
+            f"{r.ceiling:.0%}",
+            r.n,
+        )
+        for r in table.itertuples()
+    ]
+    return markdown(("attribute", "read back (95 % interval)", "chance", "ceiling", "captions"), rows)
+
+
+def gap(results: Path) -> str:
+    """The inversion gap on the phantoms, and on real images where they were measured."""
+    files = [results / "02_textual_inversion-share.csv", *sorted(results.glob("real-*-share-*.csv"))]
+    rows = []
+    for path in filter(Path.is_file, files):
+        for _, r in pd.read_csv(path).iterrows():
+            sizes = sorted(int(c.split("_")[1]) for c in r.index if c.startswith("share_"))
+            conditions = ("empty", "caption", *(f"{k} vectors" for k in sizes), "fine-tuned")
+            losses = [f"{r[c]:.4f}" for c in conditions]
+            kind = "real" if path.name.startswith("real-") else "phantom"
+            rows.append(
+                (
+                    f"{r['dataset']}, {r['class']} ({kind})",
+                    *losses,
+                    f"{r[f'share_{sizes[-1]}']:.0%}",
+                    int(r["n_test"]),
+                    int(r["seeds"]),
+                )
+            )
+    names = ("empty prompt", "best caption", "1 vector", "8 vectors", "64 vectors", "fine-tuned U-Net")
+    return markdown(("images", *names, "share closed by 64", "n", "seeds"), rows)
+
+
+def embeddings(results: Path) -> str:
+    """What one embedding costs and weighs."""
+    table = pd.read_csv(results / "02_textual_inversion.csv")
+    rows = [
+        (
+            f"{r['dataset']}, {r['class']}",
+            r["images"],
+            r["vectors"],
+            f"{r['kilobytes']:.0f} kB",
+            r["steps"],
+            f"{r['seconds']:.0f}",
+        )
+        for _, r in table.iterrows()
+    ]
+    return markdown(("class", "images", "vectors", "file", "updates", "seconds"), rows)
+
+
+def difficulty(results: Path) -> str:
+    """How hard the phantoms are for a simple classifier."""
+    table = pd.read_csv(results / "01_data-difficulty.csv")
+    rows = [
+        (r.dataset, r.against, f"{r.auc:.3f} ({r.low:.3f} to {r.high:.3f})", r.n_train, r.n_test)
+        for r in table.itertuples()
+    ]
+    return markdown(("phantom", "classes", "AUC (95 % interval)", "trained on", "tested on"), rows)
+
+
+def scorecard(results: Path) -> str:
+    """The paper's claims beside ours."""
+    table = claims(results)
+    return markdown(tuple(table.columns), table.itertuples(index=False))
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "captions": captions,
+    "gap": gap,
+    "embeddings": embeddings,
+    "difficulty": difficulty,
+    "claims": scorecard,
+}
+
+
+def markdown(header, rows) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def filled(text: str, results: Path) -> str:
+    """`text` with each block between `<!-- name -->` and `<!-- end -->` made anew."""
+
+    def block(match):
+        return f"<!-- {match[1]} -->\n{TABLES[match[1]](results)}\n<!-- end -->"
+
+    names = "|".join(TABLES)
+    return re.sub(rf"<!-- ({names}) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Writes the tables of README.md from results/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if out of date")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    old = path.read_text(encoding="utf-8")
+    new = filled(old, ROOT / "results")
+    if not check:
+        atomic_write(path, new)
+    return int(check and old != new)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
