@@ -1,0 +1,31 @@
+"""What tests share: the committed base, and a runs/ folder of their own."""
+
+import os
+
+import pytest
+import torch
+
+from lib.base import load_base
+
+os.environ.setdefault("MDB_WORKERS", "1")  # the tests are on every core already
+
+
+@pytest.fixture(scope="session")
+def base():
+    """models/mini on the CPU."""
+    return load_base("models/mini", "cpu")
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Twelve smooth images [12, 3, 64, 64] in [0, 1] of no particular kind."""
+    generator = torch.Generator().manual_seed(7)
+    small = torch.rand(12, 3, 6, 6, generator=generator)
+    return torch.nn.functional.interpolate(small, size=64, mode="bicubic").clamp(0, 1)
+
+
+@pytest.fixture
+def runs_folder(tmp_path, monkeypatch):
+    """An empty runs/ for this test."""
+    monkeypatch.setenv("MDB_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"

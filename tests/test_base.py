@@ -1,0 +1,180 @@
+"""The base against plain diffusers, and what a broken model folder says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from lib.base import BaseError, load_base
+from lib.config import ROOT
+from lib.embedding import Embedding, EmbeddingError
+
+MINI = ROOT / "models" / "mini"
+
+
+@pytest.fixture
+def concept(base):
+    generator = torch.Generator().manual_seed(0)
+    return Embedding(torch.randn(8, base.token_width, generator=generator), "<concept>")
+
+
+@pytest.fixture
+def pipeline(concept, tmp_path):
+    pipe = StableDiffusionPipeline.from_pretrained(MINI)
+    pipe.load_textual_inversion(concept.save(tmp_path / "concept.safetensors"))
+    return pipe
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "plain red , large circle",
+        "a picture of <concept> , high left",
+        "",
+        "huge " * 90,
+        "<concept> and <concept>",
+    ],
+)
+def test_text_states_are_those_of_plain_diffusers(base, concept, pipeline, prompt):
+    theirs, _ = pipeline.encode_prompt(prompt, "cpu", 1, False)
+    torch.testing.assert_close(base.embed([prompt], {concept.token: concept.vectors}), theirs)
+
+
+def test_two_embeddings_in_one_prompt_take_their_own_places(base, concept):
+    other = Embedding(concept.vectors.flip(0), "<other>")
+    vectors = {e.token: e.vectors for e in (concept, other)}
+    both = base.embed(["<concept> <other>"], vectors)
+    swapped = base.embed(["<other> <concept>"], {"<concept>": other.vectors, "<other>": concept.vectors})
+    torch.testing.assert_close(both, swapped)
+    assert not torch.allclose(both, base.embed(["<other> <concept>"], vectors))
+
+
+def test_nothing_of_an_embedding_stays_behind(base, concept):
+    before, size = base.embed(["<concept>"]), len(base.tokenizer)
+    base.embed(["<concept>"], {concept.token: concept.vectors})
+    torch.testing.assert_close(base.embed(["<concept>"]), before)
+    assert len(base.tokenizer) == size
+
+
+def test_vectors_that_would_be_cut_off_are_refused(base, concept):
+    with pytest.raises(BaseError, match="do not fit"):
+        base.embed(["huge " * 70 + "<concept>"], {concept.token: concept.vectors})
+
+
+def test_vectors_of_another_width_are_refused(base):
+    with pytest.raises(EmbeddingError, match="768"):
+        base.embed(["<wide>"], {"<wide>": torch.zeros(2, 768)})
+
+
+def test_images_survive_the_autoencoder(base):
+    x = torch.linspace(0, 1, base.image_side)
+    image = torch.stack(
+        [
+            x.expand(base.image_side, -1),
+            x[:, None].expand(-1, base.image_side),
+            1 - x.expand(base.image_side, -1),
+        ]
+    )
+    mean, std = base.encode(image[None])
+    assert mean.shape[1:] == std.shape[1:] == base.latent_shape and (std > 0).all()
+    assert (base.decode(mean)[0] - image).abs().mean() < 0.03
+
+
+def test_sizes_are_read_from_the_folder(base):
+    assert base.image_side == base.vae.config.sample_size
+    assert base.token_width == base.unet.config.cross_attention_dim
+    assert torch.equal(
+        base.alphas_cumprod.cpu(), DDIMScheduler.from_pretrained(MINI / "scheduler").alphas_cumprod
+    )
+    assert not any(
+        p.requires_grad for part in (base.unet, base.vae, base.text_encoder) for p in part.parameters()
+    )
+
+
+def test_the_committed_base_is_small_and_half_precision():
+    files = [p for p in MINI.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 24 * 2**20
+    assert {p.suffix for p in files if p.stat().st_size > 200_000} == {".safetensors"}
+
+
+def broken(tmp_path, change):
+    folder = tmp_path / "model"
+    shutil.copytree(MINI, folder)
+    change(folder)
+    return folder
+
+
+def without_one_weight(path):
+    weights = load_file(path)
+    weights.pop(next(iter(weights)))
+    save_file(weights, path, {"format": "pt"})
+
+
+def predicting(folder, kind):
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": kind}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: shutil.rmtree(f / "unet"), "no unet"),
+        (lambda f: (f / "model_index.json").unlink(), "no model_index.json"),
+        (
+            lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"x" * 100),
+            "cannot be loaded",
+        ),
+        (lambda f: (f / "unet" / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "text_encoder" / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "cannot be loaded"),
+        (lambda f: without_one_weight(f / "text_encoder" / "model.safetensors"), "weights are missing"),
+        (lambda f: without_one_weight(f / "unet" / "diffusion_pytorch_model.safetensors"), "missing"),
+        (lambda f: (f / "tokenizer" / "tokenizer.json").unlink(), "no vocabulary"),
+        (lambda f: predicting(f, "sample"), "predicts 'sample'"),
+    ],
+)
+def test_a_broken_folder_gets_one_line(tmp_path, change, message):
+    folder = broken(tmp_path, change)
+    with pytest.raises(BaseError, match=message) as caught:
+        load_base(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_names_the_way_out():
+    with pytest.raises(BaseError, match="no such model folder.*sd2-community"):
+        load_base("models/maxi/none")
+
+
+def test_a_device_that_is_not_there_gets_one_line():
+    with pytest.raises(BaseError, match="device 'gpu9' cannot be used"):
+        load_base(MINI, "gpu9")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(0, 3, 64, 64), "n at least 1"),
+        (torch.zeros(2, 1, 64, 64), "2 x 1 x 64 x 64"),
+        (torch.zeros(2, 3, 32, 32), "takes n x 3 x 64 x 64"),
+        (torch.full((2, 3, 64, 64), 255.0), "scale them to"),
+        (torch.full((2, 3, 64, 64), float("nan")), "without nan"),
+    ],
+)
+def test_images_that_are_none_are_named(base, images, message):
+    with pytest.raises(BaseError, match=message):
+        base.encode(images)
+
+
+def test_digest_follows_the_weights(tmp_path, base):
+    def touch(folder):
+        path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+    assert load_base(broken(tmp_path, touch)).digest != base.digest
+    assert np.char.isalnum(base.digest) and load_base(MINI).digest == base.digest

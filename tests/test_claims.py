@@ -1,0 +1,48 @@
+"""The scorecard reads verdicts from tables, and says so where there are none."""
+
+import pandas as pd
+import pytest
+
+from lib.claims import CLAIMS, MISSING, claims
+
+
+def test_nothing_measured_is_said(tmp_path):
+    table = claims(tmp_path)
+    assert len(table) == len(CLAIMS) == 8 and (table.verdict == MISSING).all()
+
+
+@pytest.mark.parametrize("control, verdict", [(0.0, "holds"), (0.4, "in part")])
+def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
+    row = {"dataset": "prostate", "shape": "disc", "n": 20, "gain_low": 0.1}
+    rows = [
+        row | {"condition": c, "lesion": v, "lesion_low": 0.5, "lesion_high": 0.9}
+        for c, v in (("original", 0.05), ("diseased", 0.8), ("healthy", control))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "09_inpainting-summary.csv", index=False)
+    found = claims(tmp_path)
+    mine = found[found.phantoms.str.startswith("prostate")].iloc[0]
+    assert mine.verdict == verdict and mine.n == "20" and f"{control:.0%}" in mine.control
+
+
+@pytest.mark.parametrize(
+    "gain, low, verdict", [(0.03, 0.01, "holds"), (0.03, -0.01, "not apart"), (-0.02, -0.05, "fails")]
+)
+def test_the_gain_is_that_of_the_papers_table(tmp_path, gain, low, verdict):
+    row = {"dataset": "prostate", "kind": "real + synthetic", "in_table": True, "gain": gain, "low": low}
+    row |= {"high": 0.06, "auc": 0.81, "against_auc": 0.78, "control_auc": 0.49, "n_test": 200, "seeds": 5}
+    rows = [row, row | {"in_table": False}, row | {"kind": "synthetic"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "06_auc_gain-gain.csv", index=False)
+    found = claims(tmp_path)
+    (mine,) = found[found.claim == "synthetic images raise the AUC"].itertuples()
+    assert mine.verdict == verdict and "0.780 to 0.810" in mine.phantoms and "0.490" in mine.control
+
+
+@pytest.mark.parametrize("better, verdict", [("low", "holds"), ("high", "fails"), ("not apart", "not apart")])
+def test_low_guidance_is_judged_by_kid(tmp_path, better, verdict):
+    row = {"dataset": "chest", "metric": "kid", "low": 2.0, "high": 8.0, "at_low": 0.5, "at_high": 0.9}
+    row |= {"better": better, "best": 1.0, "untrained": 3.0, "seeds": 3, "n_real": 100, "n_fake": 64}
+    rows = [row, row | {"metric": "coverage", "better": "high"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "05_guidance-low-or-high.csv", index=False)
+    found = claims(tmp_path)
+    (mine,) = found[found.claim == "low guidance looks most real"].itertuples()
+    assert mine.verdict == verdict and mine.n == "64 drawn, 100 real" and "3.000" in mine.control

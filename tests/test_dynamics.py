@@ -1,0 +1,56 @@
+"""Recipes compared: what reaches the preset's loss, and in how many updates."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import figures, trade_charts
+from lib.datasets import load_images
+from lib.dynamics import PRESET, VARIANTS, curves, reached
+from lib.inversion import InversionSettings
+
+
+def made(losses):
+    """Curves in which recipe -> {length: final loss}, from two seeds."""
+    rows = [
+        {
+            "recipe": recipe,
+            "length": length,
+            "seed": seed,
+            "batch": 1 if recipe == PRESET else 4,
+            "step": step,
+            "validation_loss": loss + (0.1 if step < length else 0) + 0.001 * seed,
+            "vector_rms": 0.01 * step**0.5,
+        }
+        for recipe, finals in losses.items()
+        for length, loss in finals.items()
+        for seed in (0, 1)
+        for step in (1, length)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_fewest_updates_that_get_there():
+    table = reached(made({PRESET: {1000: 0.30}, "ours": {50: 0.35, 100: 0.29, 200: 0.28}, "bad": {100: 0.4}}))
+    table = table.set_index("recipe")
+    assert (table.updates["ours"], table.share["ours"], table.images_shown["ours"]) == (100, 0.1, 400)
+    assert table.best["ours"] == pytest.approx(0.2805) and table.best_updates["ours"] == 200
+    assert np.isnan(table.updates["bad"]) and table.updates[PRESET] == 1000 and table.seeds["ours"] == 2
+
+
+def test_the_chart_has_every_recipe():
+    figures.use_style()
+    fig = trade_charts.dynamics_chart(made({PRESET: {100: 0.3}, "ours": {20: 0.35, 40: 0.29}}), 0.005)
+    assert {t.get_text() for t in fig.axes[0].get_legend().get_texts()} == {PRESET, "ours"}
+    plt.close(fig)
+
+
+@pytest.mark.slow
+def test_every_recipe_is_trained_at_every_length(base, runs_folder):
+    images, held = (load_images("phantom:chest", 4, split, label="healthy") for split in ("train", "val"))
+    settings = InversionSettings("<x>", vectors=2, batch_size=2, record_every=1)
+    table = curves(base, images, held, settings, [2, 3], 4, [0])
+    lengths = table.groupby("recipe").length.agg(set)
+    assert set(lengths.index) == set(VARIANTS) and lengths[PRESET] == {4} and lengths["ours"] == {2, 3}
+    assert table[table.step == table.length].validation_loss.notna().all()

@@ -1,0 +1,165 @@
+"""Figures are equal bytes, files go where they belong, and the README's numbers come from results/."""
+
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import figures, judge, readme
+from lib.config import ROOT
+from lib.measures import difficulty_table, obedience_table, truth_table, wilson
+from lib.output import Output
+from lib.overview import method_figure, notebook_table
+from lib.painting import render
+from lib.tasks import image_sets
+
+GAP = pd.DataFrame(
+    [
+        {"dataset": "prostate", "class": "tumour", "condition": c, "seed": s, "loss": loss + s / 100}
+        for c, loss in (("empty", 0.4), ("caption", 0.38), ("64 vectors", 0.33), ("fine-tuned", 0.3))
+        for s in range(3)
+    ]
+)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((6, 3, 8, 8), dtype=np.float32)
+
+
+def drawings(images):
+    figures.use_style()
+    fig, ax = figures.panel()
+    figures.show_images(ax, images, 3, "title")
+    yield fig
+    yield figures.image_rows([("a", images), ("b", images[:2])], "title")
+    yield figures.image_blocks([("a", [images, images])], ("left", "right"))
+    yield figures.gap_chart(GAP)
+
+
+def test_equal_figures_are_equal_bytes(images, tmp_path):
+    for i, pair in enumerate(zip(drawings(images), drawings(images), strict=True)):
+        first, second = (figures.save(f, f"f{i}", tmp_path / str(j)) for j, f in enumerate(pair))
+        for a, b in zip(first, second, strict=True):
+            assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 1000
+    assert not plt.get_fignums()
+
+
+def test_a_sheet_holds_every_image_in_reading_order(images):
+    sheet = figures.tile(images, columns=3)
+    assert sheet.shape == (2 * 8 + 1, 3 * 8 + 2, 3)
+    np.testing.assert_array_equal(sheet[9:17, 18:26], images[5].transpose(1, 2, 0))
+
+
+def test_every_seed_is_a_dot_in_the_gap_chart():
+    figures.use_style()
+    fig = figures.gap_chart(GAP)
+    assert sum(len(c.get_offsets()) for c in fig.axes[0].collections) == len(GAP)
+    assert fig.axes[0].get_ylabel() and len(fig.axes[0].patches) == 4
+    plt.close(fig)
+
+
+def test_the_method_figure_names_the_sizes_of_this_base(base):
+    fig = method_figure(base)
+    words = " ".join(text.get_text() for text in fig.axes[0].texts)
+    assert f"{base.image_side} px" in words and f"vectors of {base.token_width}" in words
+    plt.close(fig)
+
+
+def test_every_notebook_is_in_the_front_pages_table():
+    table = notebook_table(ROOT / "notebooks", "mini")
+    numbered = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert all(any(name in str(cell) for cell in table.to_numpy().ravel()) for name in numbered)
+
+
+def test_what_shows_patients_stays_out_of_figures(tmp_path, runs_folder, images):
+    figures.use_style()
+    real, phantom = (Output(str(tmp_path), "02_x", d) for d in ("/data/hospital", "phantom:chest/healthy"))
+    for output in (real, phantom):
+        fig, ax = figures.panel()
+        figures.show_images(ax, images)
+        output.figure(fig)
+        output.table(GAP, "gap")
+        output.declare()
+    assert {p.parent.name for p in tmp_path.rglob("02_x*.png")} == {"figures"}
+    assert (
+        not list((tmp_path / "figures").glob("*hospital*")) and len(list(runs_folder.rglob("02_x.png"))) == 1
+    )
+    names = {p.name for p in (tmp_path / "results").iterdir()}
+    assert names == {"real-02_x-gap-hospital.csv", "02_x-gap.csv"}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results" / "02_x-gap.csv"), GAP)
+
+
+def test_a_file_that_is_gone_is_missed(tmp_path):
+    output = Output(str(tmp_path), "02_x")
+    output.table(GAP).unlink()
+    with pytest.raises(Exception, match="02_x.csv"):
+        output.declare()
+
+
+def test_the_interval_of_a_proportion():
+    assert wilson(8, 10) == pytest.approx((0.490, 0.943), abs=1e-3)  # Newcombe 1998, table I
+    low, high = wilson(0, 20)
+    assert low == pytest.approx(0, abs=1e-9) and 0.1 < high < 0.2
+
+
+def test_true_renderings_obey_and_others_do_not():
+    scenes = judge.held_out_scenes(30)
+    truth = np.stack([render(s) for s in scenes])
+    own, swapped = (obedience_table(scenes, x, truth).set_index("attribute") for x in (truth, truth[::-1]))
+    assert (own.hits == own.ceiling).all() and (own.hits > own.chance + 0.3).all()
+    assert (swapped.hits < own.hits).all() and own.low.lt(own.hits).all() and own.high.ge(own.hits).all()
+
+
+def test_truths_are_summarised_a_class(tmp_path):
+    sets = image_sets(None, 5, 32, 0)
+    table = truth_table(sets)
+    chest = table[(table.dataset == "chest") & (table.quantity == "ctr")].set_index("class")["mean"]
+    assert set(chest.index) == {"healthy", "cardiomegaly", "effusion", "pneumonia"}
+    expected = sets[1][1].of("healthy").truth["ctr"].mean()
+    assert chest["healthy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_plain_sign_is_found_and_shuffled_labels_are_not():
+    """The controls of the difficulty table: tumours drawn paler, then labels that mean nothing."""
+
+    def paler(split):
+        [(name, images)] = image_sets("phantom:histology", 80, 32, 0, split)
+        sign = np.float32([0.7 if label == "tumour" else 1.0 for label in images.labels])
+        return [(name, replace(images, images=images.images * sign[:, None, None, None]))]
+
+    [(name, train)], unseen = paler("train"), paler("test")
+    assert difficulty_table([(name, train)], unseen).auc[0] > 0.9
+    labels = list(np.random.default_rng(0).permutation(train.labels))
+    assert 0.3 < difficulty_table([(name, replace(train, labels=labels))], unseen).auc[0] < 0.7
+
+
+def test_the_readmes_tables_are_made_anew_and_only_they(tmp_path):
+    pd.DataFrame(
+        [
+            {
+                "dataset": "chest",
+                "against": "a / b",
+                "auc": 0.8,
+                "low": 0.7,
+                "high": 0.9,
+                "n_train": 3,
+                "n_test": 4,
+            }
+        ]
+    ).to_csv(tmp_path / "01_data-difficulty.csv", index=False)
+    text = "before\n<!-- difficulty -->\nold\n<!-- end -->\nafter\n"
+    new = readme.filled(text, tmp_path)
+    assert new.startswith("before\n<!-- difficulty -->\n| phantom |") and new.endswith(
+        "<!-- end -->\nafter\n"
+    )
+    assert "| chest | a / b | 0.800 (0.700 to 0.900) | 3 | 4 |" in new and "old" not in new
+    assert readme.filled(new, tmp_path) == new
+
+
+def test_the_readme_is_up_to_date():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.filled(text, ROOT / "results") == text
+    assert set(readme.TABLES) <= {line[5:-4] for line in text.splitlines() if line.startswith("<!-- ")}

@@ -1,0 +1,131 @@
+"""The inversion gap, what it is measured on, and what is remembered of it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.artefacts import remembered, sampled, trained
+from lib.datasets import load_images
+from lib.denoising import validation_loss
+from lib.gap import fine_tune, gap_table, share_closed, summarise
+from lib.imagesets import ImageSet
+from lib.inversion import InversionSettings
+from lib.tasks import best_caption, gap_sets, mosaic_caption, token_of, training_sets
+from lib.world import COLOURS
+
+SETTINGS = InversionSettings("<x>", vectors=2, steps=2, batch_size=2, record_every=1, validate_every=2)
+
+
+def few(split, n=6):
+    return load_images("phantom:prostate/tumour", n, split)
+
+
+def test_the_share_closed_is_of_the_way_to_the_floor():
+    assert share_closed(1.0, 0.7, 0.5) == pytest.approx(0.6)
+    shares = share_closed([1.0, 1.0, 0.5], [1.0, 0.4, 0.4], [0.5, 0.5, 0.5])
+    assert shares[:2] == pytest.approx([0.0, 1.2]) and np.isnan(shares[2])
+
+
+def test_one_row_a_condition_and_seed(base, runs_folder):
+    sets = [("prostate", "tumour", few("train"), few("val"), few("test"))]
+    captions = {"tumour": "plain red"}
+    table = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2, 2)
+    assert list(table.condition) == [
+        "empty", "caption", "1 vectors", "1 vectors", "2 vectors", "2 vectors", "fine-tuned",
+    ]  # fmt: skip
+    assert table.loss.between(0, 5).all() and table.loss[:6].nunique() == 6
+    assert table.loss[0] == pytest.approx(validation_loss(base, few("test"), ""))
+    again = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2, 2)
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_the_summary_takes_the_mean_over_seeds():
+    losses = {"empty": [0.5], "caption": [0.45], "8 vectors": [0.3, 0.4], "fine-tuned": [0.25]}
+    table = pd.DataFrame(
+        {"dataset": "a", "class": "b", "condition": c, "seed": s, "loss": loss, "n_test": 9}
+        for c, values in losses.items()
+        for s, loss in enumerate(values)
+    )
+    share = summarise(table).iloc[0]
+    assert share.share_8 == pytest.approx((0.5 - 0.35) / 0.25) and share.sd_8 == pytest.approx(
+        0.0707, abs=1e-4
+    )
+    assert (share.n_test, share.seeds) == (9, 2)
+
+
+def test_no_sizes_no_gap(base):
+    sets = [("prostate", "tumour", few("train"), None, few("test"))]
+    assert not len(gap_table(base, sets, {}, SETTINGS, (), (0,), 1, 1))
+
+
+def test_the_floor_learns_and_leaves_the_base_alone(base, pictures):
+    before = {name: p.clone() for name, p in base.unet.state_dict().items()}
+    tuned = fine_tune(base, pictures[:8], pictures[8:], steps=12, batch_size=4, every=4)
+    assert all(torch.equal(p, before[name]) for name, p in base.unet.state_dict().items())
+    assert not any(p.requires_grad for p in base.unet.parameters())
+    assert validation_loss(tuned, pictures[8:], "") < validation_loss(base, pictures[8:], "")
+
+
+def test_the_floor_is_never_worse_than_the_base_where_it_is_stopped(base, pictures):
+    ruined = fine_tune(base, pictures[:8], pictures[8:], steps=4, batch_size=4, every=2, rate=1.0)
+    assert validation_loss(ruined, pictures[8:], "") <= validation_loss(base, pictures[8:], "") + 1e-6
+
+
+def test_an_embedding_is_trained_once(base, runs_folder):
+    first = trained(base, few("train"), SETTINGS, few("val"))
+    again = trained(base, few("train"), SETTINGS, few("val"))
+    assert first.seconds == again.seconds and torch.equal(first.embedding.vectors, again.embedding.vectors)
+    assert list(first.records.step) == [1, 2] and first.records.validation_loss.notna().all()
+    other = trained(base, few("train", 5), SETTINGS)
+    assert other.path != first.path
+
+
+def test_samples_are_drawn_once_and_remembered_apart(base, runs_folder):
+    red = sampled(base, "plain red", 2, steps=2, seed=0)
+    made = sorted(runs_folder.rglob("images.npy"))
+    assert np.array_equal(red, sampled(base, "plain red", 2, steps=2, seed=0))
+    assert sorted(runs_folder.rglob("images.npy")) == made and len(made) == 1
+    assert not np.array_equal(red, sampled(base, "plain red", 2, steps=2, seed=1))
+
+
+def test_what_is_remembered_is_not_computed_again(runs_folder):
+    calls = []
+    for _ in range(2):
+        assert remembered("sums", {"a": 1}, ("lib.gap",), lambda: calls.append(1) or {"b": 2.5}) == {"b": 2.5}
+    assert len(calls) == 1
+
+
+def test_a_mosaic_tells_the_mean_image():
+    tiles = np.array(list(COLOURS.values()))[np.arange(49).reshape(7, 7) % len(COLOURS)]
+    image = np.kron(tiles.transpose(2, 0, 1), np.ones((1, 10, 10))).astype(np.float32)
+    images = ImageSet(image[None], ["a"], ["1"], ["1"], {}, "drawn", "train")
+    names = list(COLOURS)
+    rows = [" ".join(names[(7 * r + c) % len(names)] for c in range(7)) for r in range(7)]
+    assert mosaic_caption(images) == " , ".join(["mosaic smooth", *rows])
+
+
+def test_the_best_caption_is_the_users_or_has_the_lowest_loss(base):
+    images = few("train")
+    assert best_caption(base, "prostate", "tumour", images, {"tumour": "mine"}) == "mine"
+    best = validation_loss(base, images, best_caption(base, "prostate", "tumour", images, {}))
+    assert best <= validation_loss(base, images, mosaic_caption(images))
+
+
+def test_tokens_are_of_data_set_and_class():
+    assert token_of("nih-chest-xray", "no finding") == "<nih-chest-xray-no-finding>"
+
+
+def test_no_image_is_trained_and_tested_on():
+    parts = {s: t for *_, train, stop, test in gap_sets(None, 6, 32, 0, 6) for s, t in
+             [("train", train), ("stop", stop), ("test", test)]}  # fmt: skip
+    kept = [{image.tobytes() for image in part.images} for part in parts.values()]
+    assert not kept[0] & kept[1] and not kept[0] & kept[2] and not kept[1] & kept[2]
+
+
+def test_training_has_every_class_of_every_phantom():
+    found = [(name, label, len(images), len(held)) for name, label, images, held in
+             training_sets(None, 3, 2, 32, 0)]  # fmt: skip
+    assert len(found) == 8 and {row[2:] for row in found} == {(3, 2)}
+    only = list(training_sets("phantom:chest/effusion", 3, 2, 32, 0))
+    assert [row[:2] for row in only] == [("chest", "effusion")]

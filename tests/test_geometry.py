@@ -1,0 +1,36 @@
+"""Sizes, norms and angles of embeddings."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.embedding import Embedding
+from lib.geometry import between, file_table, likely_steps, norm_table, within
+
+
+def made(vectors, token="<x>"):
+    return Embedding(torch.as_tensor(vectors, dtype=torch.float32), token)
+
+
+def test_every_format_holds_the_same_numbers(tmp_path):
+    table = file_table(made(torch.randn(8, 128)), tmp_path)
+    assert table.exact.all() and len(table) == 5 and (table.bytes >= table.numbers).all()
+    assert (table.numbers == 8 * 128 * 4).all()
+
+
+def test_a_random_walk_has_the_norm_of_one():
+    """Coordinates that went rate x sqrt(steps) on average have a ratio of 1."""
+    walk = made(0.005 * 10_000**0.5 * np.random.default_rng(0).choice([-1.0, 1.0], (64, 256)))
+    row = norm_table({"walk": walk}, 0.005, 10_000).iloc[0]
+    assert row.ratio == pytest.approx(1) and abs(row.cosine) < 0.02
+    assert norm_table({"walk": walk}, 0.005, {"walk": 40_000}).ratio[0] == pytest.approx(0.5)
+    assert likely_steps({"walk": walk}, 0.005, [1000, 9000, 40_000]) == {"walk": 9000}
+
+
+def test_cosines():
+    one = made([[1.0, 0.0], [1.0, 0.0]])
+    other = made([[0.0, 1.0], [-1.0, 0.0]])
+    assert within(one) == pytest.approx(1) and within(other) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(within(made([[1.0, 2.0]])))
+    table = between({"a": one, "b": other})
+    assert table.loc["a", "a"] == pytest.approx(1) and table.loc["a", "b"] == pytest.approx(-0.5)

@@ -1,0 +1,236 @@
+"""Textual inversion: the step against diffusers' own modules, resuming, and what is trained."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from torch.nn import functional as F
+
+from lib import rehearsal
+from lib.base import Base, load_base
+from lib.config import ROOT
+from lib.denoising import denoising_loss, image_losses, noised, validation_loss
+from lib.inversion import InversionError, InversionSettings, initial_vectors, invert, train
+
+SMALL = {
+    "vectors": 4,
+    "batch_size": 4,
+    "record_every": 2,
+    "validate_every": 4,
+    "checkpoint_every": 4,
+}
+
+
+def as_type(base, prediction_type):
+    """The base, read as a model of another prediction type."""
+    scheduler = copy.deepcopy(base.scheduler)
+    scheduler.register_to_config(prediction_type=prediction_type)
+    return Base(base.unet, base.vae, base.text_encoder, base.tokenizer, scheduler, base.device, base.digest)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_prediction_loss_and_gradient_equal_diffusers_own(base, pictures, prediction_type):
+    check_step(as_type(base, prediction_type), ROOT / "models" / "mini", base.encode(pictures[:4])[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_same_at_the_widths_of_stable_diffusion(tmp_path, version, prediction_type):
+    """Text of 768 and 1024, latents of 4 x 64 x 64, little depth."""
+    shape = replace(rehearsal.SHAPES[version].reduced(), prediction=prediction_type)
+    folder = rehearsal.write(tmp_path / "sd", shape)
+    base = load_base(folder, "cpu")
+    assert (base.token_width, base.latent_shape, base.image_side) == (shape.text_width, (4, 64, 64), 512)
+    assert base.prediction_type == prediction_type and len(base.token_table) == 49408
+    check_step(base, folder, torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(1)))
+
+
+def check_step(base, folder, latents):
+    """One step of diffusers' textual_inversion.py, spelled out with its modules, on the same draws."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3, base.token_width, generator=generator)
+    noise, times = torch.randn(latents.shape, generator=generator), torch.tensor([3, 250, 600, 990])
+    count = len(latents)
+    times = times[-count:]
+
+    learned = vectors.clone().requires_grad_(True)
+    states = base.embed(["a photo of <x>"], {"<x>": learned}).expand(count, -1, -1)
+    loss = denoising_loss(base, latents, noise, times, states).mean()
+    loss.backward()
+
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    schedule = DDPMScheduler.from_config(pipe.scheduler.config, prediction_type=base.prediction_type)
+    tokens = ["<x>", "<x>_1", "<x>_2"]
+    pipe.tokenizer.add_tokens(tokens)
+    # New rows behind all that there are: a tokenizer may have fewer words than the table.
+    rows = torch.arange(3) + len(base.token_table)
+    pipe.text_encoder.resize_token_embeddings(len(base.token_table) + 3, mean_resizing=False)
+    table = pipe.text_encoder.get_input_embeddings().weight
+    table.data[rows] = vectors
+    ids = pipe.tokenizer(
+        "a photo of <x> <x>_1 <x>_2", padding="max_length", max_length=77, return_tensors="pt"
+    ).input_ids
+    for token, row in zip(tokens, rows, strict=True):
+        ids[ids == pipe.tokenizer.convert_tokens_to_ids(token)] = row
+    hidden = pipe.text_encoder(ids)[0].expand(count, -1, -1)
+    noisy = schedule.add_noise(latents, noise, times)
+    predicted = pipe.unet(noisy, times, hidden).sample
+    target = noise if base.prediction_type == "epsilon" else schedule.get_velocity(latents, noise, times)
+    theirs = F.mse_loss(predicted, target)
+    theirs.backward()
+
+    with torch.no_grad():
+        ours = base.unet(noised(base, latents, noise, times)[0], times, states).sample
+    torch.testing.assert_close(ours, predicted.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss, theirs)
+    scale = float(table.grad[rows].abs().max())
+    torch.testing.assert_close(learned.grad, table.grad[rows], rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_only_the_vectors_change(base, pictures):
+    before = [p.clone() for p in base.unet.parameters()]
+    embedding = invert(base, pictures, "<x>", steps=4, **SMALL)
+    assert all(torch.equal(a, b) for a, b in zip(before, base.unet.parameters(), strict=True))
+    assert all(p.grad is None for p in [*base.unet.parameters(), *base.text_encoder.parameters()])
+    start = initial_vectors(base, InversionSettings("<x>", vectors=4))
+    assert embedding.vectors.shape == (4, base.token_width)
+    assert (embedding.vectors - start).abs().amin(1).max() > 0  # every one of the four moved
+
+
+def test_training_lowers_the_loss_on_images_it_never_saw(base, pictures):
+    similar = pictures[:1] * 0.9 + pictures * 0.1
+    start = initial_vectors(base, InversionSettings("<x>", vectors=8))
+    embedding = invert(base, similar[:8], "<x>", vectors=8, steps=40, batch_size=4, learning_rate=0.02)
+    untrained = type(embedding)(start, "<x>")
+    assert validation_loss(base, similar[8:], embedding) < 0.97 * validation_loss(
+        base, similar[8:], untrained
+    )
+
+
+def test_a_seed_fixes_the_result_and_another_changes_it(base, pictures):
+    first, second, other = (
+        invert(base, pictures, "<x>", steps=4, seed=s, **SMALL).vectors for s in (0, 0, 1)
+    )
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("killed_after", [1, 4, 5, 7])
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(base, pictures, tmp_path, killed_after):
+    settings = InversionSettings("<x>", steps=10, ema=0.9, **SMALL)
+    whole = list(train(base, pictures, settings, pictures[:4]))
+    path = tmp_path / "checkpoint.pt"
+    for record in train(base, pictures, settings, pictures[:4], path):
+        if record.step >= killed_after:
+            break
+    resumed = list(train(base, pictures, settings, pictures[:4], path))
+    assert torch.equal(resumed[-1].vectors, whole[-1].vectors)
+    for a, b in zip(resumed, whole, strict=True):
+        assert (a.step, a.loss, a.validation_loss, a.vector_rms) == (
+            b.step,
+            b.loss,
+            b.validation_loss,
+            b.vector_rms,
+        )
+
+
+def test_losses_are_paired_and_independent_of_batch_and_company(base, pictures):
+    together, alone = (image_losses(base, pictures, "plain red", batch_size=b) for b in (12, 5))
+    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(image_losses(base, pictures[:5], "plain red"), together[:5])
+    assert image_losses(base, pictures, "plain red").shape == (12,)
+
+
+def test_no_flip_unless_asked(base):
+    """A picture and its mirror image differ; without flips the mirrored one is never encoded."""
+    half = torch.cat([torch.zeros(4, 3, 64, 32), torch.ones(4, 3, 64, 32)], -1)
+    calls = []
+    spy = copy.copy(base)
+    spy.encode = lambda images, **k: (calls.append(images.clone()), base.encode(images, **k))[1]
+    list(train(spy, half, InversionSettings("<x>", steps=2, **SMALL)))
+    assert len(calls) == 1 and torch.equal(calls[0], half)
+    list(train(spy, half, InversionSettings("<x>", steps=2, flip=True, **SMALL)))
+    assert torch.equal(calls[-1], half.flip(-1))
+
+
+def test_the_papers_trainer(base, pictures, monkeypatch):
+    """One frozen latent sample and one template an image, batch 1, 0.005 throughout."""
+    templates = tuple(f"{word} {{}}" for word in ("plain", "grainy", "red", "blue", "cloudy"))
+    settings = InversionSettings("<x>", vectors=2, steps=12, templates=templates).by("a1111")
+    assert {settings.rate(i) for i in range(12)} == {0.005}
+    prompts, latents = [], []
+    spy = copy.copy(base)
+    spy.embed = lambda texts, *a: (prompts.extend(texts), base.embed(texts, *a))[1]
+    loss = lambda of, sample, *a: (latents.extend(sample), denoising_loss(of, sample, *a))[1]  # noqa: E731
+    monkeypatch.setattr("lib.inversion.denoising_loss", loss)
+    list(train(spy, pictures[:3], settings))
+    assert len(prompts) == len(latents) == 12
+    seen = {(float(sample.sum()), prompt) for sample, prompt in zip(latents, prompts, strict=True)}
+    assert len(seen) == len({value for value, _ in seen}) == 3
+    with pytest.raises(InversionError, match="recipe = 'kohya': one of ours, a1111"):
+        settings.by("kohya")
+
+
+def test_rate_rises_and_falls():
+    rates = [InversionSettings("<x>", steps=100, learning_rate=0.1).rate(i) for i in range(100)]
+    assert rates[0] < rates[4] and np.argmax(rates) in range(3, 7) and max(rates) <= 0.1
+    assert 0.004 < rates[-1] < 0.007
+    assert {InversionSettings("<x>", steps=9, decay="constant", warmup=0).rate(i) for i in range(9)} == {0.01}
+
+
+def test_a_phrase_is_spread_over_the_vectors(base):
+    vectors = initial_vectors(base, InversionSettings("<x>", vectors=6, init="red circle"))
+    red, circle = (base.token_table[base.tokenizer(w).input_ids[1]] for w in ("red", "circle"))
+    for row, word in zip(vectors, [red] * 3 + [circle] * 3, strict=True):
+        assert F.cosine_similarity(row, word, dim=0) > 0.99
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_checkpoint(base, pictures, tmp_path):
+    path, settings = tmp_path / "checkpoint.pt", SMALL | {"checkpoint_every": 1, "record_every": 50}
+    run = train(
+        base, pictures, InversionSettings("<x>", steps=40, learning_rate=1e30, **settings), None, path
+    )
+    with pytest.raises(InversionError, match="lower learning_rate"):
+        list(run)
+    assert not path.exists() or torch.load(path)["vectors"].isfinite().all()
+
+
+def test_a_checkpoint_of_another_run_is_refused(base, pictures, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    list(train(base, pictures, InversionSettings("<x>", steps=4, **SMALL), None, path))
+    for images, changed in ((pictures, {"seed": 1}), (pictures.flip(-1), {})):
+        with pytest.raises(InversionError, match="another base, other images or other settings"):
+            list(train(base, images, InversionSettings("<x>", steps=4, **changed, **SMALL), None, path))
+
+
+def test_a_checkpoint_does_not_grow_with_the_records(base, pictures, tmp_path):
+    sizes = []
+    for steps in (4, 16):
+        path = tmp_path / f"{steps}.pt"
+        list(train(base, pictures, InversionSettings("<x>", steps=steps, **SMALL), None, path))
+        sizes.append(path.stat().st_size)
+    assert sizes[1] - sizes[0] < 4 * base.token_width * 4  # less than one more record's vectors
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"vectors": 0},
+        {"steps": 0},
+        {"learning_rate": -1.0},
+        {"decay": "exponential"},
+        {"templates": ("no place",)},
+    ],
+)
+def test_bad_settings_are_named(bad):
+    with pytest.raises(InversionError, match=next(iter(bad))):
+        InversionSettings("<x>", **bad)
+
+
+def test_provenance_names_no_patient(base, pictures):
+    embedding = invert(base, pictures, "<x>", steps=2, **SMALL)
+    assert embedding.meta["base_digest"] == base.digest and embedding.meta["images"] == "12"
+    assert "torch" in embedding.meta["versions"] and "clinical" in embedding.meta["intended_use"]

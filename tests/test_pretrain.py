@@ -1,0 +1,164 @@
+"""The recipe of models/mini: the encoder that is set by hand, and training that resumes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from lib import shards
+from lib.autoencoder import build_autoencoder, set_encoder
+from lib.base import load_base
+from lib.mini import build_text_encoder, build_tokenizer, export
+from lib.painting import render
+from lib.pretrain import Trainer, stages
+from lib.shards import Phase, PretrainSettings
+from lib.world import kind, sample_scene, vocabulary
+
+TINY = PretrainSettings(
+    widths=(32, 32, 32), text_width=16, text_layers=1, batch_size=2, warmup=2, samples=12, scenes=8,
+    decoder_samples=4, decoder_batch_size=4, autoencoder_widths=(24, 48, 64),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return build_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def test_every_word_of_the_world_is_one_token(tokenizer):
+    for word in vocabulary():
+        assert len(tokenizer(word).input_ids) == 3, word
+    assert len(tokenizer("neverheardof").input_ids) > 3
+    assert tokenizer.unk_token_id not in tokenizer("neverheardof").input_ids[1:-1]
+
+
+def test_the_encoder_is_the_principal_components_of_patches():
+    """What the convolutions compute against a singular value decomposition in numpy."""
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(np.stack([render(sample_scene(rng)) for _ in range(64)])) * 2 - 1
+    model = build_autoencoder(TINY).eval()
+    set_encoder(model, x)
+    with torch.no_grad():
+        posterior = model.encode(x).latent_dist
+    patches = x.reshape(64, 3, 16, 4, 16, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, 48).numpy()
+    centred = patches - patches.mean(0)
+    _, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    found = posterior.mean.permute(0, 2, 3, 1).reshape(-1, TINY.latent_channels).numpy()
+    deviation = singular[: TINY.latent_channels] / np.sqrt(len(patches))
+    np.testing.assert_allclose(found.std(0) / found.std(0)[0], np.sqrt(deviation / deviation[0]), rtol=0.01)
+    assert abs((found**2).mean() - 1) < 0.01
+    # Linear: the patches' part in the span of the components can be read off the latents.
+    weights, *_ = np.linalg.lstsq(found, centred, rcond=None)
+    explained = 1 - ((centred - found @ weights) ** 2).sum() / (centred**2).sum()
+    best = (singular[: TINY.latent_channels] ** 2).sum() / (singular**2).sum()
+    assert explained == pytest.approx(best, abs=1e-3)
+    assert torch.allclose(posterior.std, torch.tensor(0.02))
+
+
+def trained(folder, tokenizer, samples, parts=1):
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((6, 24, 16, 16)).astype(np.float16)
+    captions = [
+        "plain red",
+        "plain blue , high left large circle",
+        "gradient upwards red blue",
+        "a",
+        "b",
+        "c",
+    ]
+    for part in range(1, parts + 1):
+        settings = replace(TINY, samples=samples)
+        trainer = Trainer(settings, tokenizer, folder / "diffusion.pt")
+        for record in trainer.run(latents, captions, every=2, save_every=4):
+            if part < parts and record.samples >= 6 * part:
+                break
+    return trainer
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, tokenizer):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    whole = trained(tmp_path / "a", tokenizer, 12)
+    broken = trained(tmp_path / "b", tokenizer, 12, parts=2)
+    for a, b in zip(whole.average.parameters(), broken.average.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_moves_every_weight_it_should(tmp_path, tokenizer):
+    torch.manual_seed(TINY.seed)
+    before = Trainer(TINY, tokenizer, tmp_path / "none.pt").model["unet"].state_dict()
+    after = trained(tmp_path, tokenizer, 12).model["unet"].state_dict()
+    assert sum(torch.equal(before[k], after[k]) for k in before) == 0
+
+
+def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 8)
+    for module in ("lib.pretrain", "lib.autoencoder"):
+        monkeypatch.setattr(f"{module}.SHARD", 8)
+    records = list(stages(tmp_path / "work", tmp_path / "model", TINY))
+    base = load_base(tmp_path / "model", "cpu")
+    assert base.latent_shape == (12, 16, 16) and base.prediction_type == "v_prediction"
+    assert base.dtype == torch.float32 and base.image_side == 64
+    again = list(stages(tmp_path / "work", tmp_path / "model", TINY))
+    assert len(again) <= len(records)
+
+
+def test_export_keeps_the_weights_in_half_precision(tmp_path, tokenizer):
+    trainer = trained(tmp_path, tokenizer, 4)
+    export(tmp_path / "model", TINY, tokenizer, build_autoencoder(TINY), trainer.average)
+    stored = load_file(tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {v.dtype for v in stored.values()} == {torch.float16}
+    for name, value in trainer.average["unet"].state_dict().items():
+        assert F.l1_loss(stored[name].float(), value) <= 1e-3 * value.abs().mean() + 1e-4
+
+
+def test_each_phase_shows_its_kinds(tmp_path, tokenizer):
+    captions = [
+        "plain red",
+        "mosaic tiled , red red",
+        "plain blue , high left tiny red circle",
+        "plain blue , high left few tiny red circle",
+        "mosaic smooth , blue",
+    ]
+    assert [kind(c) for c in captions] == ["other", "mosaic", "single", "other", "mosaic"]
+    place = {tuple(tokenizer(c, padding="max_length", max_length=77).input_ids): c for c in captions}
+    phases = (
+        Phase(40, 2.0, mosaics=1.0),
+        Phase(80, 8.0, singles=1.0),
+        Phase(400, 2.0, mosaics=0.5, singles=0.5),
+        Phase(600, 2.0),
+    )
+    settings = replace(TINY, samples=800, curriculum=phases, caption_dropout=0.0)
+    trainer = Trainer(settings, tokenizer, tmp_path / "diffusion.pt")
+    shown, steps = [], []
+
+    def update(z, noise, step, ids):
+        shown.extend(place[tuple(row)] for row in ids.tolist())
+        steps.extend(step.tolist())
+        return torch.zeros(())
+
+    trainer._update = update
+    list(trainer.run(np.zeros((5, 24, 16, 16), np.float16), captions))
+    assert {kind(c) for c in shown[:40]} == {"mosaic"} and set(shown[40:80]) == {captions[2]}
+    assert {kind(c) for c in shown[80:400]} == {"mosaic", "single"}
+    assert set(shown[400:600]) == set(captions) and set(shown[600:]) == set(
+        captions
+    )  # the last phase goes on
+    assert np.mean(steps[40:80]) > 800 > np.mean(steps[400:600])
+
+
+def test_the_text_encoder_starts_out_knowing_where_a_word_stands(tokenizer):
+    """A linear reading of the last states finds a word's place in a row of eight, whatever the word."""
+    torch.manual_seed(0)
+    encoder = build_text_encoder(PretrainSettings(), tokenizer).eval()
+    ids = torch.randint(len(tokenizer), (60, 77))
+    with torch.no_grad():
+        states = encoder(ids).last_hidden_state.double()
+    place = torch.arange(77).remainder(8).double().expand(60, -1)
+    x = torch.cat([states, torch.ones(60, 77, 1)], -1)
+    weights = torch.linalg.lstsq(x[:40].flatten(0, 1), place[:40].flatten()[:, None]).solution
+    error = (x[40:].flatten(0, 1) @ weights)[:, 0] - place[40:].flatten()
+    assert 1 - error.var() / place.var() > 0.8

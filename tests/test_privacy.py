@@ -1,0 +1,106 @@
+"""The audit: distances and attacks that see what they should, and nothing where there is nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.datasets import load_images
+from lib.embedding import Embedding
+from lib.fidelity import Drawing, Task
+from lib.inversion import InversionSettings
+from lib.privacy import (
+    CONTROL,
+    FLOOR,
+    NOTHING,
+    Audit,
+    audit_row,
+    audits,
+    capacity,
+    distance_ratios,
+    memorised,
+    nearest_pairs,
+)
+
+SETTINGS = InversionSettings("<x>", vectors=2, steps=2, batch_size=2, record_every=1)
+
+
+@pytest.fixture(scope="module")
+def task():
+    train = load_images("phantom:chest", 6, "train", label="healthy")
+    test = load_images("phantom:chest", 12, "test", label="healthy")
+    return Task("chest", "healthy", train, test.subset(slice(0, 6)), test.subset(slice(6, 12)))
+
+
+class TestDistances:
+    points = np.random.default_rng(0).standard_normal((300, 8))
+
+    def test_copies_are_nearer_than_strangers(self):
+        train, held = self.points[:40], self.points[40:140]
+        copies = train + 0.01 * self.points[140:180]
+        assert (distance_ratios(copies, train, held) < 0.1).all()
+
+    def test_strangers_are_as_near_to_either(self):
+        ratios = distance_ratios(self.points[180:], self.points[:60], self.points[60:180])
+        assert np.exp(np.log(ratios).mean()) == pytest.approx(1, abs=0.05)
+        assert 0.35 < (ratios < 1).mean() < 0.65
+
+    def test_few_training_images_are_compared_with_as_few(self):
+        """Against all held-out images, five would seem far whatever they are."""
+        held, pictures = self.points[100:200], self.points[200:]
+        ratios = [distance_ratios(pictures, self.points[i : i + 5], held) for i in range(0, 100, 5)]
+        assert np.exp(np.log(ratios).mean()) == pytest.approx(1, abs=0.05)
+
+    def test_the_nearest_pairs_are_the_nearest(self):
+        images = self.points[:20].reshape(20, 2, 2, 2)
+        drawn, known = nearest_pairs(images[[3, 7]] + np.array([5.0, 0.01])[:, None, None, None], images, 1)
+        assert np.allclose(drawn[0], images[7] + 0.01) and (known[0] == images[7]).all()
+
+
+def test_one_thing_is_varied_at_a_time_after_the_controls():
+    found = audits(64, 100, 400, [1, 8, 64], [5], [100], [5, 300])
+    assert [a.kind for a in found[:3]] == [FLOOR, NOTHING, CONTROL]
+    assert found[2] == Audit(CONTROL, 0, 5, 300)
+    assert [(a.vectors, a.n_train, a.steps) for a in found[3:]] == [
+        (64, 100, 400),
+        (1, 100, 400),
+        (8, 100, 400),
+        (64, 5, 400),
+        (64, 100, 100),
+    ]
+
+
+def test_what_an_embedding_holds(task):
+    table = capacity("chest", Embedding(torch.zeros(8, 128), "<x>"), task.train, [1, 8])
+    assert table.embedding_bits.tolist() == [128 * 32, 8 * 128 * 32]
+    assert (table.images_bits < 6 * 3 * 64 * 64 * 8).all()  # compressed
+    assert table.share.tolist() == pytest.approx(list(table.embedding_bits / table.images_bits))
+    assert table.images_that_would_fit.tolist() == pytest.approx(list(6 * table.share))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, steps", [(FLOOR, 0), (NOTHING, 0), ("embedding", 2)])
+def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, steps):
+    audit = Audit(kind, 2, 6, steps)
+    row = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0)
+    for space in ("pixels", "base"):
+        assert row[f"ratio_{space}_low"] <= row[f"ratio_{space}"] <= row[f"ratio_{space}_high"]
+        assert 0 <= row[f"closer_{space}"] <= 1
+    assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
+    again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0)
+    assert again == row
+
+
+@pytest.mark.slow
+def test_a_base_that_knows_two_images_by_heart_is_caught(base, task, runs_folder):
+    audit = Audit(CONTROL, 0, 2, 300)
+    row = audit_row(base, task, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0)
+    assert row["auc_loss"] == 1.0 and row["auc_shadow"] == 1.0
+    assert row["ratio_pixels_high"] < 1 and row["ratio_base_high"] < 1
+
+
+@pytest.mark.slow
+def test_the_control_is_not_taken_for_the_base(base, task):
+    tuned = memorised(base, task.train.subset(slice(0, 2)), 1)
+    assert tuned.digest != base.digest and not tuned.source
+    other = memorised(base, task.train.subset(slice(2, 4)), 1)
+    assert other.digest != tuned.digest

@@ -1,0 +1,402 @@
+"""run_all.sh and lib.run_all, on throw-away notebooks: order, progress, resumption, errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from lib import notebooks
+from lib.config import ROOT
+from lib.progress import Listener, OutputError, outputs, progress
+from lib.run_all import jobs, main
+from lib.terminal import Estimate, table
+
+PARAMETERS = 'output = "nowhere"\ndataset = None\nsteps = 2  # updates\nrate = 0.1'
+SETTINGS = """from dataclasses import dataclass
+from pathlib import Path
+from lib.config import Config
+from lib.progress import outputs, progress
+from lib.runs import cached
+
+@dataclass(frozen=True)
+class Parameters(Config):
+    output: str
+    dataset: str | None
+    steps: int
+    rate: float
+
+it = Parameters.of(globals())
+folder = Path(it.output)"""
+WORK = """for step in range(it.steps):
+    progress(step + 1, it.steps, "training")
+path = folder / f"{NAME}.txt"
+path.write_text(path.read_text() + "again" if path.exists() else "once")
+outputs(path)"""
+
+
+def write_notebook(path, *sources):
+    cells = [nbformat.v4.new_markdown_cell(f"# About {path.stem}")]
+    for source in (PARAMETERS, SETTINGS, *sources):
+        cells.append(nbformat.v4.new_code_cell(source.replace("NAME", repr(path.stem))))
+    cells[1].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository with one profile and one good notebook, 01_good; runs are kept in its runs/."""
+    for name in ("notebooks", "params", "out"):
+        (tmp_path / name).mkdir()
+    write_notebook(tmp_path / "notebooks" / "01_good.ipynb", WORK)
+    (tmp_path / "params" / "mini.yaml").write_text(f"common:\n  output: {tmp_path / 'out'}\n")
+    for name in ("JUPYTER_PATH", "PYDEVD_DISABLE_FILE_VALIDATION"):  # main sets them
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("MDB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(notebooks, "library_digest", lambda: "as it is")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(root, capfd):
+    """Calls main: its exit status, what it printed, and what it said on stderr."""
+
+    def call(*argv):
+        status = main(argv, root)
+        said = capfd.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+def test_what_is_done_is_read_until_something_changes(root, run):
+    made = root / "out" / "01_good.txt"
+    status, said, _ = run()
+    assert status == 0
+    assert made.read_text() == "once"
+    assert "[1/1] 01_good  done" in said
+    assert "out/01_good.txt" in said.splitlines()[-2]
+    executed = nbformat.read(root / "runs" / "executed" / "mini" / "01_good.ipynb", 4)
+    assert executed.cells[-1].outputs
+    assert "01_good" in str(json.loads((root / "runs" / "timings.json").read_text()))
+    assert not list((root / "runs").rglob("*partial*"))
+
+    status, said, _ = run()
+    assert (status, made.read_text()) == (0, "once")
+    assert "01_good  read" in said
+
+    status, said, _ = run("--list")
+    assert status == 0
+    assert "done" in said and "About 01_good" in said
+
+    made.unlink()  # a file that it declared is gone
+    assert run()[0] == 0
+    assert made.read_text() == "once"
+
+    assert run("--force")[0] == 0
+    assert made.read_text() == "onceagain"
+
+    assert run("-p", "steps", "3")[0] == 0
+    assert made.read_text() == "onceagainagain"
+
+
+def test_a_notebook_that_fails_stops_the_run_and_is_named_with_its_cell(root, run):
+    write_notebook(root / "notebooks" / "02_bad.ipynb", "a = 1", "a / 0")
+    write_notebook(root / "notebooks" / "03_after.ipynb", WORK)
+    status, said, error = run()
+    assert status == 1
+    last = error.strip().splitlines()[-1]
+    assert last == "run_all.sh: 02_bad, code cell 4 of 4: ZeroDivisionError: division by zero"
+    assert "Traceback" in error
+    assert "\x1b" not in error
+    rows = {line.split()[0]: line.split()[1] for line in said.splitlines() if line[:1] == "0"}
+    assert rows == {"01_good": "done", "02_bad": "failed", "03_after": "not"}
+    assert not (root / "out" / "03_after.txt").exists()
+    assert (root / "runs" / "executed" / "mini" / "02_bad.ipynb").exists()
+
+
+def test_bad_input_is_one_line_without_traceback(root, run):
+    source = "from lib.errors import UserError\nclass DataError(UserError): ..."
+    write_notebook(root / "notebooks" / "01_good.ipynb", source, "raise DataError('no a.png: add it')")
+    status, said, error = run()
+    assert (status, said) == (1, "")
+    assert error == "run_all.sh: 01_good, code cell 4 of 4: DataError: no a.png: add it\n"
+
+
+def test_a_value_of_the_wrong_type_is_one_line(run):
+    status, _, error = run("-p", "steps", "many")
+    assert status == 1
+    expected = "code cell 2 of 3: ConfigError: parameter steps = 'many' is a str, not an int\n"
+    assert error.endswith(expected)
+    assert error.count("\n") == 1
+
+
+def test_a_kernel_that_dies_is_named(root, run):
+    write_notebook(root / "notebooks" / "01_good.ipynb", "import os; os._exit(1)")
+    status, _, error = run()
+    assert status == 1
+    assert "01_good, code cell 3 of 3: its kernel died" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--profile", "minj"), "unknown profile 'minj'; did you mean mini?"),
+        (("--only", "01,07"), "unknown notebook '07'; there is 01_good"),
+        (("--only", "01_god"), "unknown notebook '01_god'; did you mean 01_good?"),
+        (("--only", ","), "no notebook"),
+        (("-p", "step", "3"), "no parameter 'step' in 01_good; did you mean steps?"),
+        (("-p", "steps"), "-p: expected 2 arguments"),
+        (("-p", "steps", "2024-01-01"), "-p steps = 2024-01-01 is a date"),
+        (("--frce",), "unrecognized arguments: --frce"),
+    ],
+)
+def test_an_unknown_name_is_one_line_and_status_2(run, argv, words):
+    status, said, error = run(*argv)
+    assert (status, said) == (2, "")
+    assert words in error
+    assert error.startswith("run_all.sh: ")
+    assert error.count("\n") == 1
+
+
+def test_a_parameter_of_the_profile_that_no_notebook_has_is_named(root, run):
+    for text in ("01_good:\n  step: 3\n", "common:\n  step: 3\n"):
+        (root / "params" / "mini.yaml").write_text(text)
+        status, _, error = run()
+        assert status == 2
+        assert "has no parameter 'step'; did you mean steps?" in error
+        assert "mini.yaml" in error
+
+
+def test_a_file_that_is_no_notebook_is_named(root, run):
+    (root / "notebooks" / "02_torn.ipynb").write_text('{"cells": [')
+    status, _, error = run()
+    assert status == 1
+    assert "02_torn.ipynb is not a Jupyter notebook" in error
+    assert error.count("\n") == 1
+
+
+def test_what_the_command_line_means(root):
+    for stem in ("00_zero", "91_extra"):
+        write_notebook(root / "notebooks" / f"{stem}.ipynb", WORK)
+    (root / "images" / "chest").mkdir(parents=True)
+
+    def made(*typed, only=None):
+        arguments = Namespace(profile="mini", only=only, p=[typed] if typed else [])
+        return jobs(arguments, root)
+
+    assert [job.notebook.stem for job in made()] == ["00_zero", "01_good"]
+    assert [job.notebook.stem for job in made(only="91, 01_good")] == ["01_good", "91_extra"]
+    for name in ("images", "./images", "../" + root.name + "/images/chest"):
+        path = made("dataset", name)[0].parameters["dataset"]
+        assert path == str(Path(name).resolve())
+    assert made("dataset", "phantom:chest")[0].parameters["dataset"] == "phantom:chest"
+    assert made("dataset", "./typo")[0].parameters["dataset"] == str(root / "typo")
+    assert made("rate", "5e-4")[0].parameters["rate"] == 5e-4
+    plain, changed = made()[0], made("steps", "3")[0]
+    assert plain.folder != changed.folder  # neither overwrites what the other has done
+    assert plain.digest != changed.digest
+    one = made("dataset", "images")[0].digest
+    (root / "images" / "a.png").write_bytes(b"a")
+    assert made("dataset", "images")[0].digest != one
+
+
+def test_a_change_of_what_computes_redoes_a_notebook_and_the_shell_does_not(root, monkeypatch):
+    digests = set()
+    for state in ("as it is", "as it is", "changed"):
+        monkeypatch.setattr(notebooks, "library_digest", lambda state=state: state)
+        digests.add(jobs(Namespace(profile="mini", only=None, p=[]), root)[0].digest)
+    assert len(digests) == 2
+    monkeypatch.undo()
+    modules = {path.stem for path in (ROOT / "lib").glob("*.py")}
+    assert modules > notebooks.SHELL
+    named = []
+    monkeypatch.setattr(notebooks, "code_digest", lambda *names: named.extend(names) or "")
+    notebooks.library_digest.__wrapped__()
+    assert set(named) == {f"lib.{module}" for module in modules - notebooks.SHELL}
+
+
+def test_interrupted_and_run_again_it_goes_on(root):
+    """Ctrl-C in the second notebook: exit status 130; the next run reads what was finished."""
+    slow = """def make(place):
+    (place / "x").write_text("x")
+    with (folder / "made.txt").open("a") as log:
+        print("made", file=log)
+cached("things", 1, make)"""
+    wait = """import time
+for step in range(600):
+    progress(step, 600, "waiting")
+    if (folder / "go").exists(): break
+    time.sleep(0.05)"""
+    write_notebook(root / "notebooks" / "02_slow.ipynb", slow, wait, WORK)
+    code = """import sys
+from pathlib import Path
+from lib import notebooks, run_all
+notebooks.library_digest = lambda: "as it is"
+sys.exit(run_all.main(sys.argv[2:], Path(sys.argv[1])))"""
+    command = [sys.executable, "-c", code, str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    reports = root / "runs" / "executed" / "mini" / ".02_slow.progress"
+    deadline = time.monotonic() + 60
+    while not (reports.exists() and "waiting" in reports.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "02_slow   interrupted" in said
+    last = error.strip().splitlines()[-1]
+    assert last == ("run_all.sh: interrupted; all finished work is kept: the same command goes on from there")
+    (root / "out" / "go").touch()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "01_good  read" in again.stdout
+    assert "02_slow  done" in again.stdout
+    assert (root / "out" / "01_good.txt").read_text() == "once"
+    assert (root / "out" / "made.txt").read_text() == "made\n"
+
+
+def test_reports_travel_line_by_line(tmp_path, monkeypatch):
+    path = tmp_path / "reports"
+    monkeypatch.setenv("MDB_PROGRESS", str(path))
+    listener = Listener(path)
+    listener.poll()
+    assert listener.total == 0
+    for step in range(1, 301):
+        progress(step, 300, f"loss {step}")
+    listener.poll()
+    assert (listener.step, listener.total, listener.text) == (300, 300, "loss 300")
+    assert len(path.read_text().splitlines()) < 50  # not one line a step
+    with path.open("a") as file:
+        file.write('{"step": 1, "tot')
+    listener.poll()
+    with path.open("a") as file:
+        file.write('al": 2, "text": "b"}\n')
+    listener.poll()
+    assert (listener.step, listener.total, listener.text) == (1, 2, "b")
+    made = tmp_path / "a.png"
+    made.write_text("a")
+    outputs([made], str(made))
+    listener.new_cell()
+    assert listener.outputs == [str(made)]
+    assert listener.total == 0
+    with pytest.raises(OutputError, match="b.png is missing or empty"):
+        outputs(made, tmp_path / "b.png")
+
+
+def test_jupyterlab_shows_one_line_that_is_redrawn(root, monkeypatch):
+    monkeypatch.delenv("MDB_PROGRESS", raising=False)
+    source = "for step in range(1, 301):\n    progress(step, 300, 'loss')"
+    write_notebook(root / "notebooks" / "01_good.ipynb", source)
+    path = root / "notebooks" / "01_good.ipynb"
+    done = papermill.execute_notebook(path, None, kernel_name="python3", progress_bar=False)
+    (shown,) = done.cells[-1].outputs
+    assert "300/300 loss" in shown["data"]["text/plain"]
+    assert "█" * 20 in shown["data"]["text/plain"]
+
+
+def test_the_time_left_comes_from_earlier_runs_or_from_what_is_done():
+    known = Estimate({"a": 4, "b": 4}, {"a": 10.0, "b": 20.0})
+    assert known.left("a", 4.0, 1, 1.0, 0.0) == 26.0
+    unknown = Estimate({"a": 4, "b": 4}, {})
+    assert unknown.left("a", 4.0, 0, 4.0, 0.0) is None
+    # One cell took 2 s, half of the next takes 3 s: 3 s more for it, 2 s for each of the two after.
+    assert unknown.left("a", 5.0, 1, 3.0, 0.5) == pytest.approx(7.0 + 12.0)
+    unknown.finish("a", 12.0)
+    assert unknown.left("b", 3.0, 1, 0.0, 0.0) == pytest.approx(9.0)
+
+
+def test_a_table_has_columns():
+    assert table(("a", "bb"), [("ccc", "d\ne"), ("f", "")]).splitlines() == [
+        "a    bb",
+        "---  --",
+        "ccc  d",
+        "     e",
+        "f",
+    ]
+
+
+FAKE_PYTHON = """#!/usr/bin/env bash
+echo "$*" >> "$LOG"
+case "$*" in
+    *"import hashlib"*) exec "$REAL" "$@" ;;
+    *"pip install"*) echo "what pip says"; [ -z "${BROKEN:-}" ] ;;
+    *lib.run_all*) echo "ran ${*: -2}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of run_all.sh with a .venv whose python only notes how it is called."""
+    place = tmp_path / "a folder"
+    (place / ".venv" / "bin").mkdir(parents=True)
+    for name in ("run_all.sh", "pyproject.toml"):
+        (place / name).write_bytes((ROOT / name).read_bytes())
+    python = place / ".venv" / "bin" / "python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    return place
+
+
+def shell(checkout, *argv, **environment):
+    log = checkout / "log"
+    log.unlink(missing_ok=True)
+    environment = os.environ | {"LOG": str(log), "REAL": sys.executable} | environment
+    done = subprocess.run(
+        ["bash", str(checkout / "run_all.sh"), *argv],
+        capture_output=True,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
+    return done, log.read_text() if log.exists() else ""
+
+
+def test_run_all_sh_installs_once_and_again_when_the_requirements_change(checkout):
+    done, calls = shell(checkout, "--only", "02")
+    assert done.returncode == 0, done.stderr
+    assert calls.count("pip install") == 1
+    assert done.stdout.splitlines()[-1] == "ran --only 02"
+    done, calls = shell(checkout, "-p", "two words")
+    assert "pip install" not in calls
+    assert done.stdout == "ran -p two words\n"
+    with (checkout / "pyproject.toml").open("a") as file:
+        file.write("# another\n")
+    assert shell(checkout)[1].count("pip install") == 1
+    moved = checkout.rename(checkout.with_name("moved"))
+    assert shell(moved)[1].count("pip install") == 1
+
+
+def test_an_installation_that_fails_shows_why_and_is_tried_again(checkout):
+    done, calls = shell(checkout, BROKEN="1")
+    assert done.returncode == 1
+    assert "what pip says" in done.stderr
+    assert "run_all.sh: the installation failed; its whole log is" in done.stderr
+    assert "lib.run_all" not in calls
+    done, calls = shell(checkout)
+    assert done.returncode == 0
+    assert "pip install" in calls
+
+
+def test_without_a_recent_python_it_says_so(checkout, tmp_path):
+    (checkout / ".venv" / "bin" / "python").unlink()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "cat", "dirname"):
+        found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
+        (tools / name).symlink_to(found.stdout.strip())
+    (tools / "python3").write_text("#!/bin/bash\nexit 1\n")  # an older one fails the question
+    (tools / "python3").chmod(0o755)
+    done, _ = shell(checkout, PATH=str(tools))
+    assert done.returncode == 1
+    assert "Python 3.11 or newer is needed, and none was found" in done.stderr

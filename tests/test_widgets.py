@@ -1,0 +1,187 @@
+"""The demos without a browser: what a control changes, what an error says, what is kept."""
+
+import io
+import threading
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib import widget_parts, widgets
+from lib.embedding import Embedding
+from lib.errors import UserError
+from lib.inversion import InversionSettings
+from lib.phantoms import MODALITIES, draw
+from lib.sampling import generate
+
+SECONDS = 240  # for what takes one or two: a busy machine
+QUICK = {"steps": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def library(base):
+    """Three chest classes and two of the prostate, at random."""
+    generator = torch.Generator().manual_seed(0)
+    names = [("chest", c) for c in ("healthy", "cardiomegaly", "effusion")]
+    names += [("prostate", c) for c in MODALITIES["prostate"]]
+    return {
+        (modality, label): Embedding(
+            torch.randn(2, base.token_width, generator=generator), f"<{modality}-{label}>"
+        )
+        for modality, label in names
+    }
+
+
+def pixels(panel):
+    assert panel.wait(SECONDS)
+    return np.asarray(Image.open(io.BytesIO(panel.picture.value)))
+
+
+def state(panel):
+    assert panel.wait(SECONDS)
+    return panel.state.value
+
+
+def mean_brightness(_modality, images):
+    return {"brightness": images.mean((1, 2, 3))}
+
+
+def test_the_picture_is_what_generate_draws_and_follows_the_weight(base, library):
+    demo = widgets.Interpolate(base, library, measure=mean_brightness, **QUICK)
+    first = pixels(demo)
+    weights = {library["chest", "healthy"]: 0.5, library["chest", "effusion"]: 0.5}
+    expected = generate(base, weights, 1, guidance=2.0, **QUICK)[0].numpy()
+    expected = np.asarray(Image.open(io.BytesIO(widget_parts.png(expected))))
+    assert np.abs(first.astype(int) - expected).max() <= 1
+    brightness = first.mean() / 255
+    assert f"brightness {brightness:.2f}"[:-1] in demo.text.value
+    demo.weight.value = 1.0
+    assert not np.array_equal(pixels(demo), first)
+    assert "effusion :1" in demo.text.value and "healthy" not in demo.text.value
+    demo.weight.value = 0.5
+    assert np.array_equal(pixels(demo), first)  # the same noise
+    assert "mdb-ready" in state(demo) and 'download="interpolation.png"' in demo.links.value
+
+
+def test_an_error_is_told_in_the_widget_and_the_picture_stays(base, library):
+    demo = widgets.Interpolate(base, library, **QUICK)
+    before = pixels(demo)
+    demo.second.value = demo.first.value
+    assert "mdb-error" in state(demo) and "choose two classes" in demo.state.value
+    assert "Traceback" not in demo.state.value
+    assert np.array_equal(pixels(demo), before)
+    demo.modality.value = "prostate"
+    assert "mdb-ready" in state(demo) and demo.second.value == "tumour"
+
+
+def test_composition_takes_a_weight_a_class_and_refuses_none(base, library):
+    demo = widgets.Compose(base, library, **QUICK)
+    before = pixels(demo)
+    assert demo.weights() == {"healthy": 0.0, "cardiomegaly": 0.5, "effusion": 0.5}
+    demo.own.children[0].value = 1.0
+    assert not np.array_equal(pixels(demo), before) and "healthy :1 AND" in demo.text.value
+    for slider in demo.own.children:
+        slider.value = 0.0
+    assert "every weight is 0" in state(demo)
+
+
+def test_inpainting_changes_nothing_outside_and_follows_a_click(base, library):
+    pictures = {m: draw(m, MODALITIES[m][0], 2)[0] for m in ("prostate", "chest")}
+    demo = widgets.Inpaint(base, library, pictures, **QUICK)
+    sheet = pixels(demo)
+    assert sheet.shape[0] > sheet.shape[1]  # the prostate's channels below one another
+    assert "outside the mask and its seam: 0." in demo.text.value
+    before = demo.before.value
+    event = {"relativeX": 30, "boundingRectWidth": 240, "relativeY": 180, "boundingRectHeight": 240}
+    demo.click._dom_handlers(event)
+    assert (demo.column.value, demo.row.value) == (8, 48) and demo.mask[48, 8] and not demo.mask[32, 32]
+    assert demo.before.value != before and not np.array_equal(pixels(demo), sheet)
+    demo.modality.value = "chest"
+    sheet = pixels(demo)
+    assert sheet.shape[0] < sheet.shape[1] and demo.disease.value == "effusion"
+
+
+def test_prompt_loads_an_embedding_and_says_what_is_wrong_with_a_file(base, library, tmp_path):
+    demo = widgets.Prompt(base, "plain grey", library, n=1, **QUICK)
+    before = pixels(demo)
+    path = library["chest", "effusion"].save(tmp_path / "mine.pt", "a1111")
+    demo.file.value = str(path)
+    demo.load.click()
+    assert "&lt;mine&gt; loaded, 2 vectors" in state(demo)
+    demo.caption.value = "<mine>"
+    demo.go.click()
+    assert not np.array_equal(pixels(demo), before)
+
+    bad = {"name": "bad.pt", "content": b"no embedding", "type": "", "size": 12}
+    demo.upload.value = (bad | {"last_modified": datetime.now(UTC)},)
+    assert state(demo).count("bad.pt: neither a .safetensors nor a .pt file") == 1
+    assert str(tmp_path.anchor) + "tmp" not in demo.state.value
+    wide = Embedding(torch.zeros(1, 768), "<wide>").save(tmp_path / "wide.safetensors")
+    demo.file.value = str(wide)
+    demo.load.click()
+    assert "768 wide" in state(demo)
+
+
+@pytest.fixture
+def training(base, runs_folder):
+    """A training demo of four phantoms that keeps what it learns in a list."""
+    kept = []
+    settings = InversionSettings(token="<mine>", vectors=2, steps=3, batch_size=2, record_every=1)
+    demo = widgets.Train(base, "phantom:chest/healthy", settings, preview_steps=2, keep=kept.append)
+    demo.n.value = 4
+    return demo, kept
+
+
+def test_training_to_the_end_keeps_a_file_with_its_provenance(training, runs_folder):
+    demo, kept = training
+    demo.start.click()
+    assert "kept after 3 updates" in state(demo) and not demo.start.disabled
+    (embedding,) = kept
+    loaded = Embedding.load(runs_folder / "explore" / "mine.safetensors")
+    assert loaded.digest == embedding.digest and loaded.meta["steps"] == "3"
+    assert 'download="mine.safetensors"' in demo.links.value and demo.bar.value == 3
+
+
+def test_training_stops_at_any_moment_and_keeps_what_was_learned(training):
+    demo, kept = training
+    demo.steps.value = 1_000_000
+    demo.bar.observe(lambda change: change.new >= 2 and demo.stop.click(), "value")
+    demo.start.click()
+    assert "kept after 2 updates" in state(demo)
+    assert kept[0].meta["steps"] == "2"
+
+
+def test_training_on_a_folder_that_is_not_there_says_so(training):
+    demo, kept = training
+    demo.folder.value = "no/such/folder"
+    demo.start.click()
+    assert "mdb-error" in state(demo) and "no/such/folder" in demo.state.value
+    assert not kept and not demo.start.disabled
+
+
+def test_a_newer_job_takes_the_place_of_one_that_waits():
+    gate, done, latest = threading.Event(), [], widget_parts.Latest()
+    latest.submit(lambda: (gate.wait(SECONDS), done.append("first")))
+    while latest._next is not None:  # until the first has begun
+        pass
+    for name in ("dropped", "last"):
+        latest.submit(lambda name=name: done.append(name))
+    gate.set()
+    assert latest.wait(SECONDS) and done == ["first", "last"]
+
+
+def test_text_states_are_remembered_and_equal(base, library):
+    remembering, embedding = widget_parts.WithTextStates(base, size=2), library["chest", "healthy"]
+    vectors = {embedding.token: embedding.vectors}
+    states = remembering.embed([embedding.token, ""], vectors)
+    assert torch.equal(states, base.embed([embedding.token, ""], vectors))
+    assert remembering.embed([embedding.token, ""], vectors) is states
+    assert remembering.embed(["plain"]) is not states and remembering.token_width == base.token_width
+
+
+def test_a_defect_of_ours_is_shown_without_a_traceback(base, library, caplog):
+    demo = widgets.Interpolate(base, library, measure=lambda *_: {"x": 1 / 0}, **QUICK)
+    assert "ZeroDivisionError" in state(demo) and "Traceback" not in demo.state.value
+    assert "Traceback" in caplog.text and not issubclass(ZeroDivisionError, UserError)

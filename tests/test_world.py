@@ -1,0 +1,117 @@
+"""The world that models/mini has seen: deterministic, captioned truthfully, and free of medicine."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib import judge, raster, world
+from lib.painting import render
+
+LIB = Path(world.__file__).parent
+
+
+def scenes(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return [world.sample_scene(rng) for _ in range(n)]
+
+
+def test_a_scene_is_the_same_picture_each_time():
+    for scene in scenes(20):
+        assert np.array_equal(render(scene), render(scene))
+
+
+def test_pictures_are_rgb_in_range_at_any_side():
+    for scene, side in zip(scenes(60), [32, 64, 96] * 20, strict=True):
+        image = render(scene, side)
+        assert image.shape == (3, side, side) and image.dtype == np.float32
+        assert image.min() >= 0 and image.max() <= 1
+
+
+def test_a_scene_looks_alike_at_two_resolutions():
+    differences = []
+    for scene in scenes(40, seed=3):
+        if {f[0] for f in scene.finish} & {"grainy", "noisy"} or scene.background in (
+            "rough",
+            "cloudy",
+            "misty",
+        ):
+            continue  # noise is drawn per pixel
+        small, large = render(scene, 32), render(scene, 64)
+        differences.append(np.abs(large.reshape(3, 32, 2, 32, 2).mean((2, 4)) - small).mean())
+    assert np.median(differences) < 0.06
+
+
+def test_captions_fit_the_text_encoder_and_its_vocabulary():
+    known = set(world.vocabulary())
+    for scene in scenes(500, seed=1):
+        words = scene.caption().split()
+        assert len(words) == scene.length() <= 75
+        assert set(words) <= known
+
+
+def test_a_tile_of_a_mosaic_is_where_its_word_stands():
+    tables = [s for s in scenes(600, seed=5) if s.background == "mosaic" and not s.things and not s.finish]
+    assert len(tables) > 3
+    for scene in tables:
+        image = render(scene, 70).reshape(3, 7, 10, 7, 10)[:, :, 4:6, :, 4:6].mean((2, 4))
+        told = np.array([[world.COLOURS[c] for c in row] for row in scene.table]).transpose(2, 0, 1)
+        assert np.abs(image - told).mean() < 0.12
+
+
+def test_nearly_half_of_the_scenes_are_grey():
+    grey = [np.ptp(render(s), axis=0).mean() < 0.03 for s in scenes(300, seed=2)]
+    assert 0.3 < np.mean(grey) < 0.6
+
+
+def test_held_out_combinations_never_appear():
+    for scene in scenes(2000, seed=4):
+        for thing in scene.things:
+            assert not world.held_out(thing.shape, thing.colours[0], thing.row, thing.column)
+
+
+def test_the_judge_reads_true_renderings():
+    drawn = judge.held_out_scenes(60)
+    hits = judge.agreement(drawn, [render(s) for s in drawn])
+    # The position jitters by up to 0.84 of half a cell and the radius by 20 %: not every reading can agree.
+    assert {k: v.mean() > 0.75 for k, v in hits.items()} == dict.fromkeys(hits, True)
+
+
+def test_the_judge_is_at_chance_on_other_pictures():
+    drawn = judge.held_out_scenes(120)
+    hits = judge.agreement(drawn, [render(s) for s in judge.held_out_scenes(120, seed=1)])
+    for name, share in judge.chance().items():
+        assert hits[name].mean() < share + 0.15
+
+
+def test_the_judge_sees_nothing_in_an_empty_picture():
+    assert judge.read(np.full((3, 64, 64), 0.4)) is None
+
+
+@pytest.mark.parametrize(
+    "module", ["world", "raster", "painting", "shards", "autoencoder", "mini", "pretrain"]
+)
+def test_the_base_has_seen_no_medicine(module):
+    """What trains the base imports no phantom, reads no image file and names no organ."""
+    source = (LIB / f"{module}.py").read_text()
+    imported = {
+        alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in [*node.names, ast.alias(getattr(node, "module", None) or "")]
+    }
+    assert not {
+        name for name in imported if re.search(r"phantom|dataset|PIL|cv2|imageio|skimage|SimpleITK", name)
+    }
+    anatomy = "lung|heart|rib|prostate|bladder|rectum|gland|nucle(us|i)|chest|x-ray|mri|lesion|tumou?r|bone"
+    words = set(world.vocabulary())
+    assert not [w for w in words if re.fullmatch(anatomy, w)]
+
+
+def test_every_shape_can_be_drawn():
+    x, y = raster.grid(64)
+    for shape in raster.SHAPES:
+        cover = raster.coverage(shape, x, y, (0, 0), 0.5, 0.0, 2 / 64, np.zeros(3))
+        assert 0.005 < cover.mean() < 0.5
