@@ -1,6 +1,6 @@
 """Medical images from a frozen diffusion model and a few trained token vectors.
 
-    from lib import Embedding, load_base, load_images, invert, generate, inpaint
+    from lib import Embedding, load_base, load_images, invert, invert_many, generate, inpaint
 
 The names are imported when they are first used, so that `import lib` costs nothing.
 """
@@ -12,6 +12,7 @@ _HOMES = {
     "load_base": "lib.base",
     "load_images": "lib.datasets",
     "invert": "lib.inversion",
+    "invert_many": "lib.inversion",
     "generate": "lib.sampling",
     "inpaint": "lib.sampling",
 }

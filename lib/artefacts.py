@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.embedding import Embedding
-from lib.inversion import provenance, train
+from lib.inversion import Job, provenance, train_many
 from lib.progress import progress
 from lib.runs import MARKER, Run, cached, code_digest
 from lib.sampling import generate, inpaint
@@ -41,50 +41,72 @@ class Trained:
         }
 
 
+#: What decides the bits of an embedding.
+TRAINING = ("lib.inversion", "lib.training", "lib.recipes", "lib.denoising", "lib.base")
+
+
 def trained(base, images, settings, validation=None, text=""):
     """Textual inversion of `images` (an ImageSet) under `settings`, trained unless it was before.
 
     A run that is interrupted goes on from its last checkpoint. `text` names the run to whoever watches.
     """
+    return trained_together(base, [Job(images, settings, validation)], text)[0]
+
+
+def trained_together(base, jobs: list[Job], text="") -> list[Trained]:
+    """`trained` of each job, in one batch: each knows that it had company, and how much."""
     key = {
         "base": base.digest,
-        "images": images.digest,
-        "validation": validation.digest if validation is not None else None,
-        "settings": asdict(settings),
-        "code": code_digest("lib.inversion", "lib.recipes", "lib.denoising", "lib.base"),
+        "jobs": [
+            {
+                "images": job.images.digest,
+                "validation": job.validation.digest if job.validation is not None else None,
+                "settings": asdict(job.settings),
+            }
+            for job in jobs
+        ],
+        "code": code_digest(*TRAINING),
     }
     run = Run(None, "embeddings", key)
     if not run.done:
         with run.locked():
             if not run.done:
-                _train(run, base, images, settings, validation, text)
-    records = pd.read_csv(run.folder / "records.csv")
-    path = run.folder / "embedding.safetensors"
-    return Trained(Embedding.load(path), records, float(records.seconds.iloc[-1]), str(path))
+                _train(run, base, jobs, text)
+    found = []
+    for path in (run.folder / f"{i}.safetensors" for i in range(len(jobs))):
+        records = pd.read_csv(path.with_suffix(".csv"))
+        seconds = float(records.seconds.iloc[-1]) / len(jobs)
+        found.append(Trained(Embedding.load(path), records, seconds, str(path)))
+    return found
 
 
-def trained_all(base, parts, settings):
-    """`trained` of each of `parts` (of lib.tasks.training_sets) under `settings`, several at a time."""
-    calls = []
+def trained_all(base, parts, settings) -> list[Trained]:
+    """`trained` of each of `parts` (of lib.tasks.training_sets) under `settings`.
+
+    The classes of one data set go through the base in one batch, several data sets at a time.
+    """
+    sets: dict[str, list[Job]] = {}
     for name, label, images, held in parts:
         ours = replace(settings, token=token_of(name, label))
-        shared = {"settings": ours, "validation": held, "text": f"{name}, {label}"}
-        calls.append(partial(trained, images=images, **shared))
-    return sweep(base, calls, "trainings")
+        sets.setdefault(name, []).append(Job(images, ours, held))
+    calls = [partial(trained_together, jobs=jobs, text=name) for name, jobs in sets.items()]
+    return [run for runs in sweep(base, calls, "data sets in training") for run in runs]
 
 
-def _train(run, base, images, settings, validation, text):
-    checkpoint = run.scratch / "checkpoint.pt"
+def _train(run, base, jobs, text):
+    steps = jobs[0].settings.steps
     records = []
-    for record in train(base, images, settings, validation, checkpoint=checkpoint):
-        records.append(record)
-        progress(record.step, settings.steps, f"{text or settings.token}: loss {record.loss:.4f}")
+    for found in train_many(base, jobs, checkpoint=run.scratch / "checkpoint.pt"):
+        records.append(found)
+        loss = np.mean([record.loss for record in found])
+        progress(found[0].step, steps, f"{text or jobs[0].settings.token}: loss {loss:.4f}")
     with run.writing() as folder:
-        vectors = records[-1].vectors
-        meta = provenance(base, images, settings, records[-1])
-        Embedding(vectors, settings.token, meta).save(folder / "embedding.safetensors")
-        rows = [{k: v for k, v in vars(r).items() if k != "vectors"} for r in records]
-        pd.DataFrame(rows).to_csv(folder / "records.csv", index=False)
+        for i, (job, logged) in enumerate(zip(jobs, zip(*records, strict=True), strict=True)):
+            meta = provenance(base, job.images, job.settings, logged[-1])
+            last = Embedding(logged[-1].vectors, job.settings.token, meta)
+            last.save(folder / f"{i}.safetensors")
+            rows = [{k: v for k, v in vars(r).items() if k != "vectors"} for r in logged]
+            pd.DataFrame(rows).to_csv(folder / f"{i}.csv", index=False)
 
 
 def sampled(base, what, n, **settings):

@@ -22,16 +22,29 @@ class CohortError(UserError):
 class Cohort:
     """The first class of a data set (healthy) and its last one (diseased).
 
-    train, validation, test   a pair of ImageSets each, healthy first; no patient is in two of them
-    watched   held-out images on which the loss of an embedding is watched, as in 02, or None
+    parts   (name, class, training images, held-out ones on which its loss is watched or None) of every
+            class, in order: what embeddings are trained from, as in 02
+    validation, test   a pair of ImageSets each, healthy first; no patient is in two of them or in train
     """
 
     name: str
-    labels: tuple[str, str]
-    train: tuple[ImageSet, ImageSet]
-    watched: tuple[ImageSet | None, ImageSet | None]
+    parts: tuple[tuple[str, str, ImageSet, ImageSet | None], ...]
     validation: tuple[ImageSet, ImageSet]
     test: tuple[ImageSet, ImageSet]
+
+    @property
+    def pair(self) -> tuple:
+        """The parts of the two classes."""
+        return self.parts[0], self.parts[-1]
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        return self.pair[0][1], self.pair[1][1]
+
+    @property
+    def train(self) -> tuple[ImageSet, ImageSet]:
+        """Their training images."""
+        return self.pair[0][2], self.pair[1][2]
 
     @property
     def available(self) -> int:
@@ -68,27 +81,24 @@ def cohorts(
     patients of HELD_SHARE of its training images to validation, and its embeddings never see them. Raises
     CohortError where there is no second class.
     """
-    found: dict[str, list[tuple[str, ImageSet, ImageSet]]] = {}
-    for name, label, images, held in training_sets(dataset, n_train // 2, n_watched, side, seed):
-        found.setdefault(name, []).append((label, images, held))
+    found: dict[str, list[tuple[str, str, ImageSet, ImageSet | None]]] = {}
+    for part in training_sets(dataset, n_train // 2, n_watched, side, seed):
+        found.setdefault(part[0], []).append(part)
     for name, parts in found.items():
         if len(parts) < 2:
             raise CohortError(
-                f"{dataset or name}: one class, {parts[0][0]}: name a data set with a healthy class (the "
+                f"{dataset or name}: one class, {parts[0][1]}: name a data set with a healthy class (the "
                 "first by name) and a diseased one (the last)"
             )
-        (healthy, one, one_held), (diseased, other, other_held) = parts[0], parts[-1]
         phantom = dataset is None or dataset.startswith("phantom:")
         spec = f"phantom:{name}" if phantom else dataset
-        labels, train, watched = (healthy, diseased), (one, other), (one_held, other_held)
+        labels = parts[0][1], parts[-1][1]
         if "val" in splits(spec):
             validation = _both(spec, labels, n_validation, "val", side, seed)
         else:
-            train, validation = _held_out(*train)
-            watched = None, None
-        yield Cohort(
-            name, labels, train, watched, validation, _both(spec, labels, n_test, "test", side, seed)
-        )
+            kept, validation = _held_out(parts[0][2], parts[-1][2])
+            parts = [(name, label, images, None) for label, images in zip(labels, kept, strict=True)]
+        yield Cohort(name, tuple(parts), validation, _both(spec, labels, n_test, "test", side, seed))
 
 
 def _both(spec, labels, n, split, side, seed):

@@ -19,11 +19,12 @@ from lib.datasets import classes, load_images, splits
 from lib.embedding import Embedding
 from lib.features import extract, load_extractor
 from lib.imagesets import ImageSet
-from lib.inversion import InversionSettings, initial_vectors
+from lib.inversion import InversionSettings
 from lib.metrics import METRICS, fidelity
 from lib.phantoms import MODALITIES
 from lib.sweep import sweep
 from lib.tasks import name_of, token_of
+from lib.training import initial_vectors
 
 _CODE = ("lib.features", "lib.metrics", "lib.fidelity")
 

@@ -10,14 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from lib.artefacts import sampled, trained
+from lib.artefacts import sampled, trained_all
 from lib.auc import auc
 from lib.classify import Cases, ClassifierSettings, ClassifyError, diagnose
 from lib.cohorts import Cohort
 from lib.fidelity import Drawing, Judge, Task, chosen_images
 from lib.inversion import InversionSettings
 from lib.sweep import sweep
-from lib.tasks import token_of
 
 REAL, BOTH, SYNTHETIC, FEW, SHUFFLED = (
     "real",
@@ -118,11 +117,12 @@ class Synthesis:
 
         `seed` decides the training, which n_images it has, and the noise. Fewer pictures are part of more.
         """
-        label, images = cohort.labels[which], cohort.train[which]
-        settings = replace(self.settings, token=token_of(cohort.name, label), seed=seed)
-        chosen = images.subset(chosen_images(len(images), n_images, seed))
-        text = f"{cohort.name}, {label}, n = {len(chosen)}, seed {seed}"
-        embedding = trained(base, chosen, settings, cohort.watched[which], text).embedding
+        whole = n_images >= max(len(images) for images in cohort.train)
+        parts = [
+            (name, label, images.subset(chosen_images(len(images), n_images, seed)), held)
+            for name, label, images, held in (cohort.parts if whole else cohort.pair)
+        ]  # of the whole, every class, as in 02: what is there is read
+        embedding = trained_all(base, parts, replace(self.settings, seed=seed))[-which].embedding
         way = self.drawing.settings(seed)
         way["seed"] += 50_000 * which  # the classes share no noise
         return sampled(base, embedding, n, **way)

@@ -1,51 +1,35 @@
 """Textual inversion (Gal et al. 2022, arXiv 2208.01618): K token vectors, trained through a frozen base.
 
 The step is lean: latents are encoded once and drawn anew from their posterior, each distinct prompt is
-encoded once an update, no weight has a gradient, and the optimizer holds the K vectors alone.
+encoded once an update, no weight has a gradient, and the optimizer holds the K vectors alone. Several
+concepts are trained through one base at once: their images go through it as one batch.
 """
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from lib.config import digest
-from lib.denoising import denoising_loss, latent_losses, min_snr_weights, pixels_of
+from lib.denoising import denoising_loss, pixels_of
 from lib.embedding import Embedding
 from lib.recipes import InversionError, InversionSettings
 from lib.runs import atomic_write
+from lib.training import Concept, Record
 
 
 @dataclass(frozen=True)
-class Record:
-    """The state after `step` updates. `loss` is the mean since the last record; seconds are of training."""
+class Job:
+    """One concept to be trained: an ImageSet or [n, 3, H, W] in [0, 1], how, and held-out images or None."""
 
-    step: int
-    loss: float
-    validation_loss: float | None
-    learning_rate: float
-    vector_rms: float
-    seconds: float
-    # float32 [K, D] on the CPU, the running mean where there is one; None in what a checkpoint replays
-    vectors: torch.Tensor | None
-
-
-def initial_vectors(base, settings: InversionSettings) -> torch.Tensor:
-    """float32 [K, D]: a phrase spread over the K vectors, or draws near the vocabulary's mean."""
-    table, generator = base.token_table.cpu(), torch.Generator().manual_seed(settings.seed)
-    jitter = torch.randn(settings.vectors, table.shape[1], generator=generator)
-    if not settings.init:
-        return table.mean(0) + 0.1 * table.std(0) * jitter
-    ids = base.tokenizer(settings.init, add_special_tokens=False).input_ids
-    if not ids:
-        raise InversionError(f"init = {settings.init!r}: no word to start from")
-    spread = torch.arange(settings.vectors) * len(ids) // max(settings.vectors, len(ids))
-    return table[torch.tensor(ids)[spread]] + 0.01 * table.std(0) * jitter
+    images: Any
+    settings: InversionSettings
+    validation: Any = None
 
 
 def train(
@@ -62,144 +46,85 @@ def train(
     Raises InversionError if the loss is no longer a number, the last checkpoint being kept, and for a
     checkpoint of another base, other images or other settings.
     """
-    pixels = pixels_of(images)
-    mean, std = base.encode(pixels)
-    state = _State.begin(base, settings, mean)
+    for (record,) in train_many(base, [Job(images, settings, validation)], checkpoint):
+        yield record
+
+
+def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Iterator[list[Record]]:
+    """`train` of several concepts through one base; yields a Record of each, in order, at the same steps.
+
+    What one concept learns does not depend on the others' images, bit for bit; on how many they are it
+    depends in the last bits only. Raises InversionError as `train` does, for one of them for all, and
+    where two share a token or they differ in steps or in when they report.
+    """
+    _check(jobs)
+    shared = jobs[0].settings
+    concepts = [Concept(base, job.images, job.settings, job.validation) for job in jobs]
+    identity = digest([concept.identity for concept in concepts])
+    records, before = [[] for _ in jobs], 0.0
     if checkpoint is not None and Path(checkpoint).exists():
-        state.restore(checkpoint)
-        yield from state.records
-    watched = None if validation is None else base.encode(pixels_of(validation))[0]
-    mirrored = base.encode(pixels.flip(-1)) if settings.flip else None
-    frozen = None if settings.resample else _frozen_sample(mean, std, settings)
-    started, before, losses = time.perf_counter(), state.seconds, state.losses
-    while state.step < settings.steps:
-        losses.append(_update(base, state, settings, mean, std, mirrored, frozen))
-        due = state.step in (1, settings.steps)
-        if due or state.step % settings.record_every == 0:
-            loss = state.check(settings)
-            losses.clear()
-            state.seconds = before + time.perf_counter() - started
-            vectors = state.kept().clone()
-            held_out = None
-            if watched is not None and (due or state.step % settings.validate_every == 0):
-                pause = time.perf_counter()
-                held_out = float(latent_losses(base, watched, Embedding(vectors, settings.token)).mean())
-                started += time.perf_counter() - pause
-            rms = float(vectors.square().mean().sqrt())
-            rate = settings.rate(state.step - 1)
-            state.records.append(Record(state.step, loss, held_out, rate, rms, state.seconds, vectors))
-            yield state.records[-1]
-        if checkpoint is not None and (due or state.step % settings.checkpoint_every == 0):
-            state.check(settings)
-            state.save(checkpoint)
+        before, records = _restored(checkpoint, identity, concepts, base.device)
+        yield from map(list, zip(*records, strict=True))
+    started = time.perf_counter()
+    while (step := concepts[0].step) < shared.steps:
+        _update(base, concepts)
+        step += 1
+        due = step in (1, shared.steps)
+        if due or step % shared.record_every == 0:
+            pause = time.perf_counter()
+            seconds = before + pause - started
+            validate = due or step % shared.validate_every == 0
+            for concept, done in zip(concepts, records, strict=True):
+                done.append(concept.record(seconds, validate))
+            started += time.perf_counter() - pause
+            yield [done[-1] for done in records]
+        if checkpoint is not None and (due or step % shared.checkpoint_every == 0):
+            for concept in concepts:
+                concept.check()
+            states = [c.state(done) for c, done in zip(concepts, records, strict=True)]
+            content = {"identity": identity, "concepts": states}
+            content["seconds"] = before + time.perf_counter() - started
+            atomic_write(checkpoint, lambda part, content=content: torch.save(content, part))
 
 
-def _frozen_sample(mean, std, settings):
-    noise = np.random.default_rng([settings.seed, 1]).standard_normal(mean.shape, dtype=np.float32)
-    return mean + std * torch.from_numpy(noise).to(mean)
+def _check(jobs):
+    tokens = [job.settings.token for job in jobs]
+    if not tokens or len({*tokens}) < len(tokens):
+        raise InversionError(f"tokens {', '.join(tokens) or 'none'}: give each concept one of its own")
+    for name in ("steps", "record_every", "validate_every", "checkpoint_every"):
+        if len(values := {getattr(job.settings, name) for job in jobs}) > 1:
+            raise InversionError(f"{name} = {sorted(values)}: concepts that are trained together share it")
 
 
-class _State:
-    """All that an update changes."""
-
-    def __init__(self, vectors, optimizer, identity):
-        self.vectors, self.optimizer, self.identity = vectors, optimizer, identity
-        self.average, self.step, self.seconds = None, 0, 0.0
-        self.records, self.losses = [], []  # yielded so far; of the updates since the last of them
-
-    @classmethod
-    def begin(cls, base, settings, latents):
-        vectors = initial_vectors(base, settings).to(base.device).requires_grad_(True)
-        identity = digest([base.digest, asdict(settings), latents.cpu().numpy()])
-        optimizer = torch.optim.Adam([vectors], settings.learning_rate, betas=settings.betas)
-        return cls(vectors, optimizer, identity)
-
-    def kept(self) -> torch.Tensor:
-        return (self.vectors if self.average is None else self.average).detach().cpu()
-
-    def check(self, settings) -> float:
-        """The mean loss since the last record, nan just after one; raises if a number went wrong."""
-        loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
-        if (self.losses and not np.isfinite(loss)) or not self.vectors.isfinite().all():
-            raise InversionError(
-                f"{settings.token}: the loss is {loss} at step {self.step}: lower learning_rate = "
-                f"{settings.learning_rate}, or load the base in float32; the last checkpoint is kept"
-            )
-        return loss
-
-    def save(self, path):
-        content = {
-            "identity": self.identity,
-            "vectors": self.vectors.detach(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-            "step": self.step,
-            "seconds": self.seconds,
-            "records": [vars(r) | {"vectors": None} for r in self.records],
-            "last": self.records[-1].vectors if self.records else None,
-            "losses": self.losses,
-        }
-        atomic_write(path, lambda part: torch.save(content, part))
-
-    def restore(self, path):
-        content = torch.load(path, map_location=self.vectors.device, weights_only=True)
-        if content["identity"] != self.identity:
-            raise InversionError(
-                f"{path}: the checkpoint of another base, other images or other settings: name another file"
-            )
-        self.vectors.data.copy_(content["vectors"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.average, self.step, self.seconds = (
-            content["average"],
-            content["step"],
-            content["seconds"],
+def _restored(checkpoint, identity, concepts, device):
+    content = torch.load(checkpoint, map_location=device, weights_only=True)
+    if content["identity"] != identity:
+        raise InversionError(
+            f"{checkpoint}: the checkpoint of another base, other images or other settings: name another file"
         )
-        self.records = [Record(**r) for r in content["records"]]
-        if self.records:
-            self.records[-1] = replace(self.records[-1], vectors=content["last"].cpu())
-        self.losses = content["losses"]
+    pairs = zip(concepts, content["concepts"], strict=True)
+    return content["seconds"], [concept.restore(state) for concept, state in pairs]
 
 
-def _update(base, state, settings, mean, std, mirrored, frozen) -> torch.Tensor:
-    """One update; every draw depends on the seed and the step alone, whatever was drawn before."""
-    rng = np.random.default_rng([settings.seed, 2, state.step])
-    rows = torch.from_numpy(rng.integers(len(mean), size=settings.batch_size)).to(base.device)
-    times = torch.from_numpy(rng.integers(len(base.alphas_cumprod), size=settings.batch_size)).to(base.device)
-    noise = torch.from_numpy(
-        rng.standard_normal((2, settings.batch_size, *mean.shape[1:]), dtype=np.float32)
-    ).to(base.device)
-    drawn = rng.integers(len(settings.templates), size=settings.batch_size)
-    if settings.template_once:
-        fixed = np.random.default_rng([settings.seed, 3]).integers(len(settings.templates), size=len(mean))
-        drawn = fixed[rows.cpu().numpy()]
-    chosen, which = np.unique(drawn, return_inverse=True)
-    centre, spread = mean[rows], std[rows]
-    if mirrored is not None:
-        turned = torch.from_numpy(rng.random(settings.batch_size) < 0.5).to(base.device)[:, None, None, None]
-        centre, spread = (
-            torch.where(turned, mirrored[0][rows], centre),
-            torch.where(turned, mirrored[1][rows], spread),
-        )
-    latents = frozen[rows] if frozen is not None else centre + spread * noise[0]
-
-    prompts = [settings.templates[i].replace("{}", settings.token) for i in chosen]
-    states = base.embed(prompts, {settings.token: state.vectors})
+def _update(base, concepts):
+    """One update of each concept; the draws of all go through the text encoder and the U-Net together."""
+    draws = [concept.draw() for concept in concepts]
+    vectors = {concept.settings.token: concept.vectors for concept in concepts}
+    states = base.embed([prompt for draw in draws for prompt in draw.prompts], vectors)
+    which, first = [], 0
+    for draw in draws:
+        which.append(draw.which + first)
+        first += len(draw.prompts)
     # index_select and not states[which]: that gradient is summed in an order that changes with the threads
-    states = states.index_select(0, torch.from_numpy(which).to(base.device))
-    loss = denoising_loss(base, latents, noise[1], times, states)
-    if settings.snr_gamma is not None:
-        loss = loss * min_snr_weights(base, times, settings.snr_gamma)
-    loss = loss.mean()
-    state.optimizer.param_groups[0]["lr"] = settings.rate(state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    state.optimizer.step()
-    state.step += 1
-    if settings.ema is not None:
-        decay = min(settings.ema, state.step / (state.step + 10))
-        now = state.vectors.detach()
-        state.average = now.clone() if state.average is None else state.average.lerp_(now, 1 - decay)
-    return loss.detach()
+    states = states.index_select(0, torch.cat(which))
+    latents, noise, times = (
+        torch.cat([getattr(draw, name) for draw in draws]) for name in ("latents", "noise", "times")
+    )
+    losses = denoising_loss(base, latents, noise, times, states).split([len(d.times) for d in draws])
+    parts = zip(concepts, losses, draws, strict=True)
+    torch.stack([concept.loss(part, draw.times) for concept, part, draw in parts]).sum().backward()
+    for concept in concepts:
+        concept.update()
 
 
 def provenance(base, images, settings: InversionSettings, record: Record) -> dict[str, str]:
@@ -231,3 +156,21 @@ def invert(
     chosen = InversionSettings(token=token, vectors=vectors, steps=steps, seed=seed, **settings)
     *_, record = train(base, images, chosen)
     return Embedding(record.vectors, token, provenance(base, images, chosen, record))
+
+
+def invert_many(
+    base, images: Mapping[str, Any], vectors: int = 64, steps: int = 800, seed: int = 0, **settings
+) -> dict[str, Embedding]:
+    """`invert` of several concepts in one batch: token -> images gives token -> Embedding.
+
+    Faster than one after the other, and each is independent of the others' images bit for bit.
+    """
+    shared = {"vectors": vectors, "steps": steps, "seed": seed, **settings}
+    jobs = [Job(part, InversionSettings(token=token, **shared)) for token, part in images.items()]
+    *_, records = train_many(base, jobs)
+    return {
+        job.settings.token: Embedding(
+            record.vectors, job.settings.token, provenance(base, job.images, job.settings, record)
+        )
+        for job, record in zip(jobs, records, strict=True)
+    }

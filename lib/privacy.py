@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from lib.artefacts import remembered, sampled, trained
+from lib.artefacts import TRAINING, remembered, sampled, trained
 from lib.auc import auc_interval
 from lib.config import digest
 from lib.denoising import image_losses
@@ -88,7 +88,7 @@ def audit_row(base, task: Task, settings: InversionSettings, drawing: Drawing, a
         "audit": asdict(audit),
         "seed": seed,
     }
-    modules = ("lib.privacy", "lib.features", "lib.sampling", "lib.inversion", "lib.denoising")
+    modules = ("lib.privacy", "lib.features", "lib.sampling", *TRAINING)
     found = remembered("privacy", key, modules, lambda: _audit(base, task, settings, drawing, audit, seed))
     naming = {"dataset": task.name, "class": task.label}
     return naming | asdict(audit) | {"seed": seed, "n_pictures": drawing.n} | found

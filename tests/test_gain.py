@@ -74,12 +74,12 @@ class TestCohorts:
         (found,) = cohorts(folder(tmp_path, ("train", "test")), 20, 4, 200, 200, 16, 0)
         assert [len(p) for p in (*found.train, *found.validation, *found.test)] == [8, 8, 2, 2, 10, 10]
         assert not self.patients(found.train) & self.patients(found.validation)
-        assert found.watched == (None, None)
+        assert [held for *_, held in found.parts] == [None, None]
 
     def test_a_split_val_is_taken_as_it_is(self, tmp_path):
         (found,) = cohorts(folder(tmp_path, ("train", "val", "test")), 20, 4, 12, 8, 16, 0)
         assert [len(p) for p in (*found.train, *found.validation, *found.test)] == [10, 10, 6, 6, 4, 4]
-        assert found.validation[0].split == "val" and len(found.watched[0]) == 4
+        assert found.validation[0].split == "val" and len(found.parts[0][3]) == 4
 
     @pytest.mark.parametrize(
         "n, classes, said", [(10, ("healthy",), "one class"), (3, ("a", "b"), "too few")]

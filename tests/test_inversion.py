@@ -13,7 +13,8 @@ from lib import rehearsal
 from lib.base import Base, load_base
 from lib.config import ROOT
 from lib.denoising import denoising_loss, image_losses, noised, validation_loss
-from lib.inversion import InversionError, InversionSettings, initial_vectors, invert, train
+from lib.inversion import InversionError, InversionSettings, Job, invert, invert_many, train, train_many
+from lib.training import initial_vectors
 
 SMALL = {
     "vectors": 4,
@@ -137,6 +138,47 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(base, pictures, tmp_p
         )
 
 
+class TestSeveralAtOnce:
+    def test_each_is_independent_of_the_others_images(self, base, pictures):
+        """Bit for bit, whatever the others are, and whether they know templates and flips."""
+        learned = [
+            invert_many(base, {"<a>": pictures[:6], "<b>": other}, steps=4, **SMALL)["<a>"].vectors
+            for other in (pictures[6:], 1 - pictures[6:])
+        ]
+        assert torch.equal(*learned)
+
+    def test_each_learns_what_it_learns_alone(self, base, pictures):
+        both = invert_many(base, {"<a>": pictures[:6], "<b>": pictures[6:]}, steps=3, **SMALL)
+        for token, images in (("<a>", pictures[:6]), ("<b>", pictures[6:])):
+            alone = invert(base, images, token, steps=3, **SMALL)
+            assert torch.allclose(both[token].vectors, alone.vectors, atol=1e-3)
+            assert both[token].meta["images"] == "6"
+        assert not torch.allclose(both["<a>"].vectors, both["<b>"].vectors, atol=1e-3)
+
+    @pytest.mark.parametrize("killed_after", [1, 5])
+    def test_a_killed_run_ends_where_an_uninterrupted_one_does(self, base, pictures, tmp_path, killed_after):
+        jobs = [
+            Job(pictures[:6], InversionSettings("<a>", steps=8, ema=0.9, **SMALL), pictures[6:]),
+            Job(pictures[6:], InversionSettings("<b>", steps=8, snr_gamma=5.0, seed=3, **SMALL)),
+        ]
+        whole, path = list(train_many(base, jobs)), tmp_path / "checkpoint.pt"
+        for found in train_many(base, jobs, path):
+            if found[0].step >= killed_after:
+                break
+        resumed = list(train_many(base, jobs, path))
+        for a, b in zip(resumed[-1], whole[-1], strict=True):
+            assert torch.equal(a.vectors, b.vectors) and a.validation_loss == b.validation_loss
+        losses = [[[r.loss for r in found] for found in run] for run in (resumed, whole)]
+        assert losses[0] == losses[1]
+
+    def test_what_cannot_go_together_is_named(self, base, pictures):
+        with pytest.raises(InversionError, match="<a>, <a>: give each concept one of its own"):
+            list(train_many(base, [Job(pictures, InversionSettings("<a>"))] * 2))
+        jobs = [Job(pictures, InversionSettings(token, steps=n)) for token, n in (("<a>", 2), ("<b>", 3))]
+        with pytest.raises(InversionError, match=r"steps = \[2, 3\]"):
+            list(train_many(base, jobs))
+
+
 def test_losses_are_paired_and_independent_of_batch_and_company(base, pictures):
     together, alone = (image_losses(base, pictures, "plain red", batch_size=b) for b in (12, 5))
     torch.testing.assert_close(together, alone)
@@ -195,7 +237,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_checkpoint(b
     )
     with pytest.raises(InversionError, match="lower learning_rate"):
         list(run)
-    assert not path.exists() or torch.load(path)["vectors"].isfinite().all()
+    assert not path.exists() or torch.load(path)["concepts"][0]["vectors"].isfinite().all()
 
 
 def test_a_checkpoint_of_another_run_is_refused(base, pictures, tmp_path):
