@@ -18,6 +18,7 @@ import torch
 from lib.config import digest
 from lib.denoising import denoising_loss, pixels_of
 from lib.embedding import Embedding
+from lib.errors import within_memory
 from lib.recipes import InversionError, InversionSettings
 from lib.runs import atomic_write
 from lib.training import Concept, Record
@@ -59,6 +60,7 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
     """
     _check(jobs)
     shared = jobs[0].settings
+    size = f"batch_size = {sum(job.settings.batch_size for job in jobs)} at {base.image_side} pixels"
     concepts = [Concept(base, job.images, job.settings, job.validation) for job in jobs]
     identity = digest([concept.identity for concept in concepts])
     records, before = [[] for _ in jobs], 0.0
@@ -67,7 +69,8 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
         yield from map(list, zip(*records, strict=True))
     started = time.perf_counter()
     while (step := concepts[0].step) < shared.steps:
-        _update(base, concepts)
+        with within_memory(f"an update, {size}"):
+            _update(base, concepts)
         step += 1
         due = step in (1, shared.steps)
         if due or step % shared.record_every == 0:
