@@ -40,7 +40,7 @@ def train(
     update, every few, and after the last.
 
     validation  held-out images, whose loss the first, each `validate_every`-th and the last update report; it
-                chooses nothing
+                chooses nothing but, under `patience`, when to stop
     checkpoint  a file to go on from, and to write each `checkpoint_every` updates; a run that was
                 killed ends bit for bit where an uninterrupted one does, on the same machine
 
@@ -68,7 +68,7 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
         before, records = _restored(checkpoint, identity, concepts, base.device)
         yield from map(list, zip(*records, strict=True))
     started = time.perf_counter()
-    while (step := concepts[0].step) < shared.steps:
+    while (step := concepts[0].step) < shared.steps and not _stalled(records, jobs):
         with within_memory(f"an update, {size}"):
             _update(base, concepts)
         step += 1
@@ -97,6 +97,16 @@ def _check(jobs):
     for name in ("steps", "record_every", "validate_every", "checkpoint_every"):
         if len(values := {getattr(job.settings, name) for job in jobs}) > 1:
             raise InversionError(f"{name} = {sorted(values)}: concepts that are trained together share it")
+
+
+def _stalled(records, jobs):
+    """Whether every concept's held-out loss has been no new best for as long as its patience."""
+
+    def waited(done, patience):
+        losses = [r.validation_loss for r in done if r.validation_loss is not None]
+        return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
+
+    return all(waited(done, job.settings.patience) for done, job in zip(records, jobs, strict=True))
 
 
 def _restored(checkpoint, identity, concepts, device):
