@@ -5,11 +5,12 @@ As lib.figures: no torch, no computation but means; colours are those of the con
 
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from lib.figures import COLOURS, panels
 
 _METRICS = {"kid": "KID", "precision": "precision (looks real)", "coverage": "coverage (shows all)"}
-_WRAPPED = {"real + synthetic": "real +\nsynthetic", "synthetic, few": "synthetic,\nfew"}
+_WRAPPED = {"real + synthetic": "real +\nsynthetic", "synthetic, few": "from\nfew"}
 _WRAPPED |= {"shuffled labels": "shuffled\nlabels"}
 
 
@@ -44,6 +45,10 @@ def guidance_chart(by_guidance, by_steps):
         counts = sorted(drawn.steps.unique())
         ax.set_xticks(counts, [str(n) for n in counts])
         ax.minorticks_off()
+    seconds = axes[1, 2].xaxis
+    seconds.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    seconds.set_major_formatter(StrMethodFormatter("{x:g}"))
+    seconds.set_minor_formatter(NullFormatter())
     for ax in axes[:, 0]:
         ax.legend(fontsize=6)
     n = drawn.iloc[0]
