@@ -1,6 +1,6 @@
 """Our training against diffusers' example script, in turn, on the same weights, images, batch and steps.
 
-    python benchmarks/against_diffusers.py --script path/to/textual_inversion.py [--pairs 3] [--steps 40]
+    python -m benchmarks.against_diffusers --script path/to/textual_inversion.py [--pairs 3] [--steps 40]
 
 The script is examples/textual_inversion/textual_inversion.py of the diffusers repository; it needs accelerate
 and, of torchvision, RandomHorizontalFlip alone, which is supplied here where no torchvision is installed.
@@ -13,8 +13,6 @@ learned. Each trains at its own rate: the script at the paper's constant 5e-3, o
 import argparse
 import importlib.util
 import json
-import os
-import platform
 import resource
 import runpy
 import statistics
@@ -29,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.tables import row, save
 from lib.base import load_base
 from lib.datasets import load_images
 from lib.denoising import validation_loss
@@ -150,29 +149,28 @@ def main() -> None:
         found = measured(asked, asked.one, asked.folder)
         (asked.folder / "found.json").write_text(json.dumps(found))
         return
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    print(f"{where}, torch {torch.__version__}, Python {platform.python_version()}, {asked.precision}")
     print(f"{asked.vectors} vectors, batch {asked.batch_size}, {asked.steps} steps, {asked.images} images")
-    ratios = []
+    found = {"script": [], "ours": []}
     for pair in range(asked.pairs):
-        found = {}
-        for which in ("script", "ours"):
+        for which, runs in found.items():
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place) / "run"
                 write_images(folder / "images", asked.images)
-                command = [sys.executable, __file__, *sys.argv[1:], "--one", which, "--folder", str(folder)]
+                command = [sys.executable, "-m", "benchmarks.against_diffusers", *sys.argv[1:]]
+                command += ["--one", which, "--folder", str(folder)]
                 subprocess.run(command, check=True, capture_output=True)
-                found[which] = json.loads((folder / "found.json").read_text())
-        for which, row in found.items():
+                runs.append(json.loads((folder / "found.json").read_text()))
             print(
-                f"pair {pair + 1} {which:6}  {row['steps_per_second']:6.2f} steps/s, "
-                f"{row['overall']:6.2f} with all, {row['megabytes']:6.0f} MB, loss {row['loss']:.4f}",
-                flush=True,
+                f"pair {pair + 1} {which:6}", {k: float(f"{v:.4g}") for k, v in runs[-1].items()}, flush=True
             )
-        ratios.append([found["ours"][k] / found["script"][k] for k in ("steps_per_second", "overall")])
-        print(f"pair {pair + 1} ratio   {ratios[-1][0]:6.2f}, {ratios[-1][1]:.2f} with all", flush=True)
-    step, overall = np.median(ratios, 0)
-    print(f"median ratio {step:.2f}, {overall:.2f} with all")
+    rows, how = [], asked.precision if asked.precision != "no" else "fp32"
+    for name, text in (("steps_per_second", "once under way"), ("overall", "encoding of images included")):
+        ratios = [a[name] / b[name] for a, b in zip(found["ours"], found["script"], strict=True)]
+        rows.append(row(f"{how}: ours / the script, {text}", ratios, "1"))
+    for which, runs in found.items():
+        for name, unit in (("steps_per_second", "steps/s"), ("megabytes", "MB"), ("loss", "held-out loss")):
+            rows.append(row(f"{how}: {which}", [run[name] for run in runs], unit))
+    save("against_diffusers", rows)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Seconds from a slider's movement to its picture: python benchmarks/slider.py [--moves 20] [--steps 16]
+"""Seconds from a slider's movement to its picture: python -m benchmarks.slider [--moves 20] [--steps 16]
 
 Prints the median and the range over the movements, at the base's own side. Embeddings are random vectors:
 what they draw does not change how long it takes.
 """
 
 import argparse
-import statistics
 import time
 
 import torch
 
+from benchmarks.tables import row, save
 from lib.base import load_base
 from lib.embedding import Embedding
 from lib.widgets import Interpolate
@@ -44,11 +44,7 @@ def main() -> None:
     asked = parser.parse_args()
     base = load_base(asked.base, "cpu")
     seconds = measure(base, asked.moves, asked.steps)
-    print(
-        f"{base.name}, {base.image_side} px, {asked.steps} steps, {torch.get_num_threads()} threads: "
-        f"median {statistics.median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f}, "
-        f"{len(seconds)} movements"
-    )
+    save("slider", [row(f"slider to picture, {base.image_side} px, {asked.steps} steps", seconds, "s")])
 
 
 if __name__ == "__main__":

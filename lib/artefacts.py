@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.card import card
 from lib.embedding import Embedding
 from lib.inversion import Job, provenance, train_many
 from lib.progress import progress
@@ -104,7 +105,8 @@ def _train(run, base, jobs, text):
         for i, (job, logged) in enumerate(zip(jobs, zip(*records, strict=True), strict=True)):
             meta = provenance(base, job.images, job.settings, logged[-1])
             last = Embedding(logged[-1].vectors, job.settings.token, meta)
-            last.save(folder / f"{i}.safetensors")
+            path = last.save(folder / f"{i}.safetensors")
+            path.with_suffix(".md").write_text(card(last, path.name), encoding="utf-8")
             rows = [{k: v for k, v in vars(r).items() if k != "vectors"} for r in logged]
             pd.DataFrame(rows).to_csv(folder / f"{i}.csv", index=False)
 

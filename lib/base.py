@@ -134,17 +134,29 @@ class Base:
             )
         moments = []
         for part in images.split(batch_size):
-            posterior = self.vae.encode((part * 2 - 1).to(self.device, self.dtype)).latent_dist
-            moments.append(torch.stack([posterior.mean, posterior.std]).float())
+            moments.append(self._through_vae(self._moments, part * 2 - 1))
         mean, std = torch.cat(moments, 1) * self.vae.config.scaling_factor
         return mean, std
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, batch_size: int = 32) -> torch.Tensor:
         """Images float32 [n, 3, H, W] in [0, 1] of latents [n, C, h, w], on the CPU."""
-        scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
-        parts = [self.vae.decode(part).sample.float().cpu() for part in scaled.split(batch_size)]
+        scaled = latents / self.vae.config.scaling_factor
+        decode = lambda part: self.vae.decode(part).sample  # noqa: E731
+        parts = [self._through_vae(decode, part).cpu() for part in scaled.split(batch_size)]
         return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+
+    def _moments(self, part):
+        posterior = self.vae.encode(part).latent_dist
+        return torch.stack([posterior.mean, posterior.std])
+
+    def _through_vae(self, run, part):
+        """run(part) in float32, computed in half precision until that overflows, and never again then."""
+        found = run(part.to(self.device, self.vae.dtype)).float()
+        if self.vae.dtype != torch.float32 and not found.isfinite().all():
+            self.vae.float()
+            found = run(part.to(self.device, torch.float32))
+        return found
 
     def embed(self, prompts: list[str], vectors: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
         """Text states [n, max_tokens, D] as the diffusers pipeline computes them.

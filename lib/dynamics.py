@@ -1,17 +1,19 @@
 """What decides how fast an embedding is learned: recipes at several lengths, against the paper's trainer.
 
 A recipe whose rate falls knows its own length, so each length is a training of its own. What is compared is
-the loss on validation images under fixed noise; the test split is not used.
+the loss on validation images under fixed noise, and KID between drawn pictures and those images; the test
+split is not used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from lib.artefacts import trained
+from lib.artefacts import sampled, trained
+from lib.fidelity import Drawing, Judge, Task
 from lib.inversion import InversionSettings
 from lib.recipes import RECIPES
 from lib.sweep import sweep
@@ -23,6 +25,8 @@ VARIANTS: Mapping[str, dict] = {
     "ours": {},
     "constant rate": {"decay": "constant"},
     "running mean": {"ema": 0.99},
+    "constant rate, stopped early": {"decay": "constant", "patience": 3},
+    "norm pull": {"norm_pull": 0.02},
     "min-SNR": {"snr_gamma": 5.0},
     "frozen sample": {"resample": False},
     "batch 1": {"batch_size": 1},
@@ -30,12 +34,13 @@ VARIANTS: Mapping[str, dict] = {
 
 
 def curves(
-    base, images, validation, settings: InversionSettings, lengths: Sequence[int], preset_length: int, seeds
+    base, task: Task, settings: InversionSettings, drawing: Drawing, lengths, preset_length: int, seeds
 ) -> pd.DataFrame:
-    """One row a record of every training: recipe, length, seed, step, validation_loss, vector_rms, rate.
+    """One row a record of every training: recipe, length, seed, step, validation_loss, vector_rms, rate, and
+    in the last of each (`last`) KID between `drawing.n` pictures and task.real, with its interval.
 
-    Each of VARIANTS is trained for each of `lengths` updates from each seed; the preset, for
-    `preset_length` once and in full.
+    Trained on task.train, watched on task.real: validation images. Each of VARIANTS is trained for each of
+    `lengths` updates from each seed; the preset, for `preset_length` once and in full.
     """
     plans, calls = [], []
     for name, changes in VARIANTS.items():
@@ -45,42 +50,53 @@ def curves(
                 chosen = replace(chosen, **changes)
                 plans.append({"recipe": name, "length": length, "seed": seed, "batch": chosen.batch_size})
                 text = f"{name}, {length} updates"
-                calls.append(
-                    partial(trained, images=images, settings=chosen, validation=validation, text=text)
-                )
-    parts = []
-    for plan, run in zip(plans, sweep(base, calls, "recipes"), strict=True):
-        parts.append(run.records.assign(**plan))
-    return pd.concat(parts, ignore_index=True)
+                calls.append(partial(_trained, task=task, settings=chosen, drawing=drawing, text=text))
+    parts = zip(plans, sweep(base, calls, "recipes"), strict=True)
+    return pd.concat([records.assign(**plan) for plan, records in parts], ignore_index=True)
+
+
+def _trained(base, task, settings, drawing, text):
+    run = trained(base, task.train, settings, task.real, text)
+    images = sampled(base, run.embedding, drawing.n, **drawing.settings(settings.seed))
+    found = Judge(base, task, drawing).judge(images)
+    records = run.records.assign(last=run.records.step == run.records.step.max())
+    for name in ("kid", "kid_low", "kid_high"):
+        records.loc[records["last"], name] = found[name]
+    return records
 
 
 def reached(curves: pd.DataFrame) -> pd.DataFrame:
     """One row a recipe: the fewest updates whose final loss is that of the preset's whole run, or less.
 
-    Losses are means over seeds. updates: nan where no length gets there; share: of the preset's updates;
-    best: the recipe's lowest final loss, at best_updates.
+    Losses, updates and KID are means over seeds. updates: nan where no length gets there; share: of the
+    preset's updates; best: the recipe's lowest final loss, at best_updates, with best_kid.
     """
-    final = curves[curves.step == curves.length].groupby(["recipe", "length", "batch"], sort=False)
+    final = curves[curves["last"]].groupby(["recipe", "length", "batch"], sort=False)
     final = final.agg(
-        loss=("validation_loss", "mean"), sd=("validation_loss", "std"), seeds=("seed", "nunique")
+        updates=("step", "mean"),
+        loss=("validation_loss", "mean"),
+        kid=("kid", "mean"),
+        seeds=("seed", "nunique"),
     )
     final = final.reset_index()
     preset = final[final.recipe == PRESET].iloc[0]
     rows = []
     for name, part in final.groupby("recipe", sort=False):
-        part = part.sort_values("length")
+        part = part.sort_values("updates")
         there = part[part.loss <= preset.loss]
         best = part.loc[part.loss.idxmin()]
-        updates = float(there.length.iloc[0]) if len(there) else np.nan
+        updates = float(there.updates.iloc[0]) if len(there) else np.nan
         rows.append(
             {
                 "recipe": name,
                 "updates": updates,
-                "share": updates / preset.length,
+                "share": updates / preset.updates,
                 "images_shown": updates * int(part.batch.iloc[0]),
                 "best": best.loss,
-                "best_updates": int(best.length),
+                "best_updates": round(best.updates),
+                "best_kid": best.kid,
                 "preset": preset.loss,
+                "preset_kid": preset.kid,
                 "seeds": int(part.seeds.iloc[0]),
             }
         )

@@ -1,9 +1,10 @@
 """Token vectors with their provenance: checks, files, and where they stand in a prompt.
 
-On the command line, a converter (into diffusers, a1111 or kohya) and an inspector:
+On the command line, a converter (into diffusers, a1111 or kohya), an inspector and a writer of cards:
 
     python -m lib.embedding tumour.pt tumour.safetensors --format diffusers
     python -m lib.embedding inspect tumour.safetensors
+    python -m lib.embedding card tumour.safetensors         # writes tumour.md, ready for a model hub
 
 It reads what `lib.embedding_files` lists, and never runs code that a file carries.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 
 from lib import embedding_files as files
+from lib.card import card
 from lib.embedding_files import EmbeddingError
 from lib.errors import UserError
 from lib.runs import atomic_write
@@ -247,12 +249,12 @@ def _inspect(path: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line: convert a file, or print what is in one. Exit status 1 on bad input."""
+    """The command line: convert a file, print what is in it, or write its card. Status 1 on bad input."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m lib.embedding", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("input", type=Path, help="the file to read, or the word `inspect`")
-    parser.add_argument("output", type=Path, help="the file to write, or the one to inspect")
+    parser.add_argument("input", type=Path, help="the file to read, or the word `inspect` or `card`")
+    parser.add_argument("output", type=Path, help="the file to write, or the one to inspect or describe")
     parser.add_argument("--format", choices=files.FORMATS, default="diffusers")
     parser.add_argument("--token", help="instead of the one in the file or in its name")
     parser.add_argument("--dtype", choices=DTYPES, help="as in the file, if not given")
@@ -260,6 +262,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if str(given.input) == "inspect":
             print(_inspect(given.output))
+        elif str(given.input) == "card":
+            page = card(Embedding.load(given.output), given.output.name)
+            print(atomic_write(given.output.with_suffix(".md"), page))
         else:
             emb = Embedding.load(given.input, given.token)
             print(emb.save(given.output, given.format, DTYPES.get(given.dtype)))

@@ -1,5 +1,8 @@
 """The one base class of every error that a user can mend."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Bad input: one line that names the file, the value and the way out.
@@ -15,3 +18,21 @@ class UserError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback: that one line (`lib.notebooks` knows it)."""
         return [f"{type(self).__name__}: {self}"]
+
+
+class MemoryExhausted(UserError):
+    """More was asked of the device than its memory holds."""
+
+
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Raises MemoryExhausted, which names `what` was tried, where torch finds no memory for it."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's OutOfMemoryError is one, and the CPU's has no class of its own
+        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+            raise
+        raise MemoryExhausted(
+            f"out of memory: {what}: lower the batch size, load the base in half precision, or take a base "
+            "of fewer pixels; what was finished is kept"
+        ) from error

@@ -18,6 +18,7 @@ import torch
 from lib.config import digest
 from lib.denoising import denoising_loss, pixels_of
 from lib.embedding import Embedding
+from lib.errors import within_memory
 from lib.recipes import InversionError, InversionSettings
 from lib.runs import atomic_write
 from lib.training import Concept, Record
@@ -39,7 +40,7 @@ def train(
     update, every few, and after the last.
 
     validation  held-out images, whose loss the first, each `validate_every`-th and the last update report; it
-                chooses nothing
+                chooses nothing but, under `patience`, when to stop
     checkpoint  a file to go on from, and to write each `checkpoint_every` updates; a run that was
                 killed ends bit for bit where an uninterrupted one does, on the same machine
 
@@ -59,6 +60,7 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
     """
     _check(jobs)
     shared = jobs[0].settings
+    size = f"batch_size = {sum(job.settings.batch_size for job in jobs)} at {base.image_side} pixels"
     concepts = [Concept(base, job.images, job.settings, job.validation) for job in jobs]
     identity = digest([concept.identity for concept in concepts])
     records, before = [[] for _ in jobs], 0.0
@@ -66,8 +68,9 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
         before, records = _restored(checkpoint, identity, concepts, base.device)
         yield from map(list, zip(*records, strict=True))
     started = time.perf_counter()
-    while (step := concepts[0].step) < shared.steps:
-        _update(base, concepts)
+    while (step := concepts[0].step) < shared.steps and not _stalled(records, jobs):
+        with within_memory(f"an update, {size}"):
+            _update(base, concepts)
         step += 1
         due = step in (1, shared.steps)
         if due or step % shared.record_every == 0:
@@ -94,6 +97,16 @@ def _check(jobs):
     for name in ("steps", "record_every", "validate_every", "checkpoint_every"):
         if len(values := {getattr(job.settings, name) for job in jobs}) > 1:
             raise InversionError(f"{name} = {sorted(values)}: concepts that are trained together share it")
+
+
+def _stalled(records, jobs):
+    """Whether every concept's held-out loss has been no new best for as long as its patience."""
+
+    def waited(done, patience):
+        losses = [r.validation_loss for r in done if r.validation_loss is not None]
+        return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
+
+    return all(waited(done, job.settings.patience) for done, job in zip(records, jobs, strict=True))
 
 
 def _restored(checkpoint, identity, concepts, device):

@@ -83,6 +83,18 @@ def difficulty(results: Path) -> str:
     return markdown(("phantom", "classes", "AUC (95 % interval)", "trained on", "tested on"), rows)
 
 
+def speed(results: Path) -> str:
+    """Every benchmark, one line a measurement."""
+    rows = []
+    for path in sorted(results.glob("benchmark-*.csv")):
+        for r in pd.read_csv(path).itertuples():
+            span = f" ({r.low:g} to {r.high:g})" if r.n > 1 else ""
+            unit = "" if str(r.unit) == "1" else f" {r.unit}"
+            name = path.stem.removeprefix("benchmark-").replace("_", " ")
+            rows.append((name, r.what, f"{r.value:g}{span}{unit}", r.n, f"{r.machine}, {r.date}"))
+    return markdown(("benchmark", "what", "median (range)", "n", "where, when"), rows)
+
+
 def scorecard(results: Path) -> str:
     """The paper's claims beside ours."""
     table = claims(results)
@@ -94,6 +106,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "gap": gap,
     "embeddings": embeddings,
     "difficulty": difficulty,
+    "speed": speed,
     "claims": scorecard,
 }
 

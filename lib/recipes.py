@@ -26,6 +26,8 @@ RECIPES = {
         "flip": False,
         "resample": False,
         "snr_gamma": None,
+        "norm_pull": 0.0,
+        "patience": 0,
     },
 }
 
@@ -52,6 +54,9 @@ class InversionSettings:
     flip               mirror half of the images; False, since a mirrored chest is another patient
     resample           draw the latents from their posterior at each step; False freezes one sample
     snr_gamma          min-SNR weighting (Hang et al. 2023, arXiv 2303.09556); None: none
+    norm_pull          share of the way that each vector's norm is moved, after every update, to the mean
+                       norm of the vocabulary; 0: none
+    patience           stop after so many held-out losses in a row that are no new best; 0: never
     record_every, validate_every, checkpoint_every   in updates
     """
 
@@ -71,6 +76,8 @@ class InversionSettings:
     flip: bool = False
     resample: bool = True
     snr_gamma: float | None = None
+    norm_pull: float = 0.0
+    patience: int = 0
     record_every: int = 10
     validate_every: int = 100
     checkpoint_every: int = 100
@@ -90,6 +97,10 @@ class InversionSettings:
                 raise InversionError(f"{name} = {getattr(self, name)}: at least {least}")
         if not 0 < self.learning_rate < np.inf:
             raise InversionError(f"learning_rate = {self.learning_rate}: a positive number, such as 0.02")
+        if not 0 <= self.norm_pull <= 1 or self.patience < 0:
+            raise InversionError(
+                f"norm_pull = {self.norm_pull}, patience = {self.patience}: a share, and a number of losses"
+            )
         if self.decay not in DECAYS:
             raise InversionError(f"decay = {self.decay!r}: one of {', '.join(DECAYS)}")
         if not self.templates or not all("{}" in t for t in self.templates):

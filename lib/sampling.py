@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestral
 from scipy.ndimage import gaussian_filter
 
 from lib.embedding import Embedding
-from lib.errors import UserError
+from lib.errors import UserError, within_memory
 
 SAMPLERS = {
     "ddim": DDIMScheduler,
@@ -62,8 +62,9 @@ def generate(
         seeds = range(seed + first, seed + min(first + batch_size, n))
         generators = [torch.Generator().manual_seed(s) for s in seeds]
         noise = _noise(base, generators)
-        latents = _solve(base, states, weights, noise, generators, sampler, steps)
-        images.append(base.decode(latents))
+        with within_memory(f"batch_size = {len(noise)} at {base.image_side} pixels"):
+            latents = _solve(base, states, weights, noise, generators, sampler, steps)
+            images.append(base.decode(latents))
         if progress:
             progress(seeds.stop - seed, n)
     return torch.cat(images)

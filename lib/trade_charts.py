@@ -5,11 +5,12 @@ As lib.figures: no torch, no computation but means; colours are those of the con
 
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from lib.figures import COLOURS, panels
 
 _METRICS = {"kid": "KID", "precision": "precision (looks real)", "coverage": "coverage (shows all)"}
-_WRAPPED = {"real + synthetic": "real +\nsynthetic", "synthetic, few": "synthetic,\nfew"}
+_WRAPPED = {"real + synthetic": "real +\nsynthetic", "synthetic, few": "from\nfew"}
 _WRAPPED |= {"shuffled labels": "shuffled\nlabels"}
 
 
@@ -44,6 +45,10 @@ def guidance_chart(by_guidance, by_steps):
         counts = sorted(drawn.steps.unique())
         ax.set_xticks(counts, [str(n) for n in counts])
         ax.minorticks_off()
+    seconds = axes[1, 2].xaxis
+    seconds.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    seconds.set_major_formatter(StrMethodFormatter("{x:g}"))
+    seconds.set_minor_formatter(NullFormatter())
     for ax in axes[:, 0]:
         ax.legend(fontsize=6)
     n = drawn.iloc[0]
@@ -163,25 +168,29 @@ def _bars(ax, part, x, colour, label, shift, style="-"):
 
 
 def dynamics_chart(curves, rate):
-    """Left, loss at the end of each training against its updates; right, norms beside a random walk's.
+    """Left to right: loss and KID at the end of each training against its updates; norms beside a walk's.
 
     curves: of lib.dynamics; rate: of the preset, whose walk of rate * sqrt(updates) is dashed.
     """
-    fig, axes = panels(1, 2, 6.9, 2.4)
+    fig, axes = panels(1, 3, 6.9, 2.4)
     palette = dict(zip(curves.recipe.unique(), sns.color_palette("colorblind"), strict=False))
-    final = curves[curves.step == curves.length]
-    for recipe, part in final.groupby("recipe", sort=False):
-        means = part.groupby("length").validation_loss.mean()
-        axes[0, 0].plot(means.index, means, "o-", color=palette[recipe], ms=3, lw=1, label=recipe)
+    final = curves[curves["last"]]
+    for column, (ax, text) in {
+        "validation_loss": (axes[0, 0], "validation loss"),
+        "kid": (axes[0, 1], "KID"),
+    }.items():
+        for recipe, part in final.groupby("recipe", sort=False):
+            means = part.groupby("length")[["step", column]].mean()
+            ax.plot(means.step, means[column], "o-", color=palette[recipe], ms=3, lw=1, label=recipe)
+        preset = final[final.recipe == final.recipe.iloc[0]]
+        ax.axhline(preset[column].mean(), color=palette[preset.recipe.iloc[0]], ls="--", lw=0.8)
+        ax.set(xlabel="updates", ylabel=text, xscale="log")
     for (recipe, _, seed), part in curves.groupby(["recipe", "length", "seed"], sort=False):
         if seed == curves.seed.min() and part.length.iloc[0] == final[final.recipe == recipe].length.max():
-            axes[0, 1].plot(part.step, part.vector_rms, color=palette[recipe], lw=1)
-    preset = final[final.recipe == final.recipe.iloc[0]]
-    axes[0, 0].axhline(preset.validation_loss.mean(), color=palette[preset.recipe.iloc[0]], ls="--", lw=0.8)
+            axes[0, 2].plot(part.step, part.vector_rms, color=palette[recipe], lw=1)
     steps = np.geomspace(1, curves.length.max(), 50)
-    axes[0, 1].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
-    axes[0, 0].set(xlabel="updates", ylabel="validation loss", xscale="log")
-    axes[0, 1].set(xlabel="updates", ylabel="root mean square of the vectors", xscale="log", yscale="log")
-    for ax in axes[0]:
-        ax.legend(fontsize=5.5)
+    axes[0, 2].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
+    axes[0, 2].set(xlabel="updates", ylabel="root mean square of the vectors", xscale="log", yscale="log")
+    for ax in axes[0, ::2]:
+        ax.legend(fontsize=5)
     return fig

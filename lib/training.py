@@ -69,6 +69,7 @@ class Concept:
         self.optimizer = torch.optim.Adam([self.vectors], settings.learning_rate, betas=settings.betas)
         self.average, self.step = None, 0
         self.losses = []  # of the updates since the last record
+        self.norm = float(base.token_table.norm(dim=1).mean()) if settings.norm_pull else None
         self.identity = digest([base.digest, asdict(settings), self.mean.cpu().numpy()])
 
     def _frozen_sample(self):
@@ -113,9 +114,11 @@ class Concept:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        now = self.vectors.detach()
+        if self.norm is not None:
+            now *= 1 + self.settings.norm_pull * (self.norm / now.norm(dim=1, keepdim=True) - 1)
         if self.settings.ema is not None:
             decay = min(self.settings.ema, self.step / (self.step + 10))
-            now = self.vectors.detach()
             self.average = now.clone() if self.average is None else self.average.lerp_(now, 1 - decay)
 
     def record(self, seconds: float, validate: bool) -> Record:

@@ -12,6 +12,9 @@ from safetensors.torch import load_file, save_file
 from lib.base import BaseError, load_base
 from lib.config import ROOT
 from lib.embedding import Embedding, EmbeddingError
+from lib.errors import MemoryExhausted
+from lib.inversion import invert_many
+from lib.sampling import generate
 
 MINI = ROOT / "models" / "mini"
 
@@ -178,3 +181,36 @@ def test_digest_follows_the_weights(tmp_path, base):
 
     assert load_base(broken(tmp_path, touch)).digest != base.digest
     assert np.char.isalnum(base.digest) and load_base(MINI).digest == base.digest
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_draws_what_single_does(base, pictures, dtype):
+    half = load_base("models/mini", "cpu", dtype)
+    (mean, std), (mean32, std32) = (one.encode(pictures) for one in (half, base))
+    assert mean.dtype == torch.float32 and torch.isfinite(std).all()
+    assert (mean - mean32).abs().max() < 0.1 * mean32.abs().max()
+    assert (half.decode(mean) - base.decode(mean32)).abs().mean() < 0.02
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_goes_on_in_single(pictures):
+    """As that of Stable Diffusion 2.1 does: its activations leave float16, and pictures come out black."""
+    half = load_base("models/mini", "cpu", torch.float16)
+    single = load_base("models/mini", "cpu")
+    for one in (half, single):  # a gain that a later norm takes back: 65,504 is float16's largest number
+        one.vae.decoder.conv_in.weight.mul_(3e4)
+        one.vae.encoder.conv_in.weight.mul_(3e4)
+    mean, _ = half.encode(pictures)
+    assert half.vae.dtype == torch.float32 and half.dtype == torch.float16
+    assert torch.allclose(mean, single.encode(pictures)[0], rtol=0.02, atol=0.02)
+    assert torch.isfinite(half.decode(mean)).all()
+
+
+def test_memory_that_is_not_there_is_one_line(base, pictures, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(base.unet, "forward", full)
+    with pytest.raises(MemoryExhausted, match="batch_size = 4 at 64 pixels: lower the batch size"):
+        generate(base, "red circle", 4, steps=1)
+    with pytest.raises(MemoryExhausted, match="an update, batch_size = 8 at 64 pixels"):
+        invert_many(base, {"<a>": pictures, "<b>": pictures}, steps=1, vectors=1)

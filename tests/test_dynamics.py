@@ -8,6 +8,7 @@ import pytest
 from lib import figures, trade_charts
 from lib.datasets import load_images
 from lib.dynamics import PRESET, VARIANTS, curves, reached
+from lib.fidelity import Drawing, Task
 from lib.inversion import InversionSettings
 
 
@@ -22,6 +23,8 @@ def made(losses):
             "step": step,
             "validation_loss": loss + (0.1 if step < length else 0) + 0.001 * seed,
             "vector_rms": 0.01 * step**0.5,
+            "last": step == length,
+            "kid": 10 * loss if step == length else np.nan,
         }
         for recipe, finals in losses.items()
         for length, loss in finals.items()
@@ -36,6 +39,7 @@ def test_the_fewest_updates_that_get_there():
     table = table.set_index("recipe")
     assert (table.updates["ours"], table.share["ours"], table.images_shown["ours"]) == (100, 0.1, 400)
     assert table.best["ours"] == pytest.approx(0.2805) and table.best_updates["ours"] == 200
+    assert table.best_kid["ours"] == pytest.approx(2.8) and (table.preset_kid == 3.0).all()
     assert np.isnan(table.updates["bad"]) and table.updates[PRESET] == 1000 and table.seeds["ours"] == 2
 
 
@@ -50,7 +54,10 @@ def test_the_chart_has_every_recipe():
 def test_every_recipe_is_trained_at_every_length(base, runs_folder):
     images, held = (load_images("phantom:chest", 4, split, label="healthy") for split in ("train", "val"))
     settings = InversionSettings("<x>", vectors=2, batch_size=2, record_every=1)
-    table = curves(base, images, held, settings, [2, 3], 4, [0])
+    task = Task("chest", "healthy", images, held, held)
+    table = curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2, 3], 4, [0])
     lengths = table.groupby("recipe").length.agg(set)
     assert set(lengths.index) == set(VARIANTS) and lengths[PRESET] == {4} and lengths["ours"] == {2, 3}
-    assert table[table.step == table.length].validation_loss.notna().all()
+    ends = table[table["last"]]
+    assert (ends.step == ends.length).all() and ends[["validation_loss", "kid"]].notna().all(axis=None)
+    assert table[~table["last"]].kid.isna().all()

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from lib.card import card
 from lib.embedding import Embedding, EmbeddingError, Token, check_width, main, split_prompt
 
 PAPER = sorted((Path(__file__).parents[2] / "shared" / "paper-embeddings").glob("*.pt"))
@@ -434,3 +435,15 @@ def test_command_line_converts_and_inspects(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "none.pt")]) == 1
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and "no such file" in said.err
+
+
+def test_a_card_says_what_the_header_says_and_no_more(tmp_path, emb):
+    path = tmp_path / "tumour.safetensors"
+    Embedding(emb.vectors, "<tumour>", META | {"settings": '{"steps": 7}', "licence": "CC0"}).save(path)
+    assert main(["card", str(path)]) == 0
+    page = (tmp_path / "tumour.md").read_text(encoding="utf-8")
+    assert page.startswith("---\nlibrary_name: diffusers\n") and "# <tumour>" in page
+    for part in ('load_textual_inversion("tumour.safetensors")', "| licence | CC0 |", "steps = 7"):
+        assert part in page
+    bare = Embedding(emb.vectors, "<x>")
+    assert "not recorded" in card(bare) and bare.digest in card(bare)

@@ -216,6 +216,28 @@ def test_the_papers_trainer(base, pictures, monkeypatch):
         settings.by("kohya")
 
 
+def test_patience_stops_a_run_whose_held_out_loss_falls_no_more(base, pictures, tmp_path):
+    """A rate that only does harm: the loss rises from the start. Taken up again, it stays stopped."""
+    small = SMALL | {"record_every": 1, "validate_every": 1, "learning_rate": 3.0, "decay": "constant"}
+    settings = InversionSettings("<x>", steps=40, patience=3, **small)
+    path = tmp_path / "checkpoint.pt"
+    records = list(train(base, pictures[:6], settings, pictures[6:], path))
+    losses = [r.validation_loss for r in records]
+    assert records[-1].step < 40 and min(losses[-3:]) >= min(losses[:-3])
+    assert [r.step for r in train(base, pictures[:6], settings, pictures[6:], path)][-1] <= records[-1].step
+    whole = list(train(base, pictures[:6], replace(settings, patience=0, steps=8), pictures[6:]))
+    assert whole[-1].step == 8
+
+
+def test_norms_are_pulled_to_the_vocabularys(base, pictures):
+    target = float(base.token_table.norm(dim=1).mean())
+    settings = InversionSettings("<x>", steps=6, learning_rate=1.0, norm_pull=1.0, **SMALL)
+    *_, last = train(base, pictures, settings)
+    assert torch.allclose(last.vectors.norm(dim=1), torch.full((4,), target), rtol=1e-4)
+    *_, free = train(base, pictures, replace(settings, norm_pull=0.0))
+    assert (free.vectors.norm(dim=1) > 2 * target).all()
+
+
 def test_rate_rises_and_falls():
     rates = [InversionSettings("<x>", steps=100, learning_rate=0.1).rate(i) for i in range(100)]
     assert rates[0] < rates[4] and np.argmax(rates) in range(3, 7) and max(rates) <= 0.1

@@ -53,7 +53,7 @@ def imports(*folders: str) -> set[str]:
                 modules |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules.add(node.module.split(".")[0])
-    ours = {"lib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    ours = {"lib", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     foreign = modules - set(sys.stdlib_module_names) - ours
     return {DISTRIBUTIONS.get(module, module).lower() for module in foreign}
 

@@ -1,0 +1,44 @@
+"""Where benchmarks leave what they measured: results/benchmark-<name>.csv, for the table in README."""
+
+import datetime
+import platform
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.config import ROOT
+
+
+def row(what: str, values, unit: str) -> dict:
+    """One line: the median of the repetitions `values`, and their range."""
+    values = np.atleast_1d(np.asarray(values, float))
+    shown = {"value": np.median(values), "low": values.min(), "high": values.max()}
+    return (
+        {"what": what} | {k: float(f"{v:.4g}") for k, v in shown.items()} | {"n": len(values), "unit": unit}
+    )
+
+
+def save(name: str, rows: list[dict], folder: Path = ROOT / "results") -> pd.DataFrame:
+    """Writes rows of `row` with the machine, the versions and the day, prints and returns them."""
+    where = {"machine": machine(), "torch": torch.__version__, "python": platform.python_version()}
+    table = pd.DataFrame(rows).assign(**where, date=datetime.date.today().isoformat())
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"benchmark-{name}.csv", index=False)
+    print(table.drop(columns=[*where, "date"]).to_string(index=False))
+    return table
+
+
+def machine() -> str:
+    """The accelerator, or the processor and how many of its threads torch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpu = platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in listed.read_text().splitlines() if "model name" in line
+        ]
+        cpu = names[0] if names else cpu
+    return f"{cpu}, {torch.get_num_threads()} threads"

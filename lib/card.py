@@ -1,0 +1,61 @@
+"""A page about an embedding, to be read beside it: what it is, where from, how to use it, and what not for.
+
+Its first lines are the metadata that model hubs read. It says what the file's header says, and no more.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib.embedding import Embedding
+
+UNKNOWN = "not recorded"
+
+
+def card(embedding: Embedding, file: str = "embedding.safetensors") -> str:
+    """Markdown for `embedding`, which lies in a file of that name."""
+    meta = embedding.meta
+    vectors, width = embedding.vectors.shape
+    settings = json.loads(meta.get("settings", "{}"))
+    told = {
+        "base": f"{meta.get('base', UNKNOWN)} (digest `{meta.get('base_digest', UNKNOWN)}`)",
+        "vectors": f"{vectors} of {width} numbers, RMS {embedding.vectors.square().mean().sqrt():.3f}",
+        "training images": f"{meta.get('images', UNKNOWN)} (digest `{meta.get('images_digest') or UNKNOWN}`)",
+        "updates": meta.get("steps", UNKNOWN),
+        "loss": meta.get("loss", UNKNOWN),
+        "loss on held-out images": meta.get("held_out_loss") or UNKNOWN,
+        "settings": ", ".join(f"{k} = {v}" for k, v in sorted(settings.items())) or UNKNOWN,
+        "versions": ", ".join(f"{k} {v}" for k, v in json.loads(meta.get("versions", "{}")).items())
+        or UNKNOWN,
+        "licence": meta.get("licence", UNKNOWN),
+        "intended use": meta.get("intended_use", UNKNOWN),
+        "digest": f"`{embedding.digest}`",
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in told.items())
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [textual_inversion, medical]
+---
+
+# {embedding.token}
+
+Token vectors trained by textual inversion; the model that they are for stays as it is.
+
+| | |
+|---|---|
+{rows}
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("{meta.get("base") or "the base it was trained on"}")
+pipe.load_textual_inversion("{file}")
+pipe("{embedding.token}").images[0]
+```
+
+What it draws is generated: no patient, and not evidence of anything in one. It may give away whom it was
+trained on; share it as you would share the images if they are few, or of few patients.
+"""
