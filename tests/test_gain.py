@@ -160,12 +160,12 @@ def test_fewer_real_cases_are_those_that_their_embeddings_saw(cohort, monkeypatc
         seen["classifier"] = real
         raise Stop
 
-    def train(base, images, settings, *_):
-        seen["embedding"] = images
+    def train(base, parts, settings):
+        seen["embedding"] = [images for _, _, images, _ in parts]
         raise Stop
 
     monkeypatch.setattr("lib.gain.diagnose", diagnose)
-    monkeypatch.setattr("lib.gain.trained", train)
+    monkeypatch.setattr("lib.gain.trained_all", train)
     monkeypatch.setattr(Plan, "conditions", lambda self, available: [fewer])
     with pytest.raises(Stop):
         outcomes(NO_BASE, cohort, Fake(), replace(PLAN, embedding_seeds=(3,)), TINY)
@@ -173,7 +173,7 @@ def test_fewer_real_cases_are_those_that_their_embeddings_saw(cohort, monkeypatc
     for which in (0, 1):
         with pytest.raises(Stop):
             Synthesis(InversionSettings(), Drawing(0, 2.0, 1)).pictures(None, cohort, which, 4, 4, 3)
-        assert (real.images[real.labels == bool(which)] == seen["embedding"].images).all()
+        assert (real.images[real.labels == bool(which)] == seen["embedding"][which].images).all()
     assert len(real) == 8 and not (real.images[:4] == cohort.train[0].images[:4]).all()
 
 

@@ -239,9 +239,10 @@ for step in range(600):
     if (folder / "go").exists(): break
     time.sleep(0.05)"""
     write_notebook(root / "notebooks" / "02_slow.ipynb", slow, wait, WORK)
-    code = """import sys
+    code = """import signal, sys
 from pathlib import Path
 from lib import notebooks, run_all
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell puts in the background
 notebooks.library_digest = lambda: "as it is"
 sys.exit(run_all.main(sys.argv[2:], Path(sys.argv[1])))"""
     command = [sys.executable, "-c", code, str(root)]
