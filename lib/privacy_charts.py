@@ -2,6 +2,7 @@
 
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from lib.figures import COLOURS, panels
 
@@ -34,8 +35,12 @@ def audit_chart(table):
         ax.axvline(neutral, color="0.5", lw=0.8, ls="--")
         ax.set_yticks(range(len(names)), names if prefix == "ratio" else [""] * len(names), fontsize=6)
         ax.invert_yaxis()
-        ax.legend(fontsize=4.5)
+        where = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "columnspacing": 0.8}
+        ax.legend(fontsize=4.5, ncols=3, handletextpad=0.2, **where)
     axes[0, 0].set_xscale("log")
+    axes[0, 0].xaxis.set_major_locator(FixedLocator([0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2]))
+    axes[0, 0].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_xlabel("distance to the nearest training / held-out image")
     axes[0, 1].set_xlabel("AUC of telling training from held-out images")
     axes[0, 1].set_xlim(0, 1.02)
