@@ -5,6 +5,7 @@ read from the model folder.
 """
 
 import re
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,9 @@ from lib.config import digest, resolve
 from lib.embedding import Token, check_width, split_prompt
 from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
 from lib.runs import path_digest
+
+#: Held while vectors are spliced into a text encoder: its hook would touch what another thread encodes.
+_splicing = threading.Lock()
 
 
 def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> "Base":
@@ -185,11 +189,12 @@ class Base:
             chosen = torch.nn.functional.embedding(index.clamp_min(0), rows.to(states.dtype))
             return torch.where((index >= 0).unsqueeze(-1), chosen, states)
 
-        hook = self._table.register_forward_hook(splice)
-        try:
-            return self.text_encoder(torch.tensor(ids, device=self.device)).last_hidden_state
-        finally:
-            hook.remove()
+        with _splicing:
+            hook = self._table.register_forward_hook(splice)
+            try:
+                return self.text_encoder(torch.tensor(ids, device=self.device)).last_hidden_state
+            finally:
+                hook.remove()
 
     @staticmethod
     def _starts(vectors):

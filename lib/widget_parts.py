@@ -136,7 +136,7 @@ class Panel(w.VBox):
 
 
 def model_lock() -> threading.Lock:
-    """Held by whoever computes with the model: text encoders are hooked while vectors are spliced in."""
+    """Held by the demo that computes, so that none waits long for two that share the cores."""
     return _model
 
 

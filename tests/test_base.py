@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -61,6 +62,16 @@ def test_nothing_of_an_embedding_stays_behind(base, concept):
     base.embed(["<concept>"], {concept.token: concept.vectors})
     torch.testing.assert_close(base.embed(["<concept>"]), before)
     assert len(base.tokenizer) == size
+
+
+def test_threads_do_not_see_one_anothers_vectors(base, concept):
+    """A demo that draws and a cell that samples encode at the same time."""
+    vectors = {concept.token: concept.vectors}
+    asked = [["a <concept>"], ["grey", "<concept> and <concept>"], ["<concept>", "plain", "a b"]] * 8
+    alone = [base.embed(prompts, vectors) for prompts in asked]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda prompts: base.embed(prompts, vectors), asked))
+    torch.testing.assert_close(together, alone)
 
 
 def test_vectors_that_would_be_cut_off_are_refused(base, concept):

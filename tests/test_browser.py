@@ -104,7 +104,9 @@ def page(lab):
         page.get_by_text("| Idle").wait_for()  # cells that are run before there is a kernel never start
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.locator(".mdb-demo").nth(4).wait_for(state="attached", timeout=10 * MINUTE)
+        failed = page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)")
+        page.locator(".mdb-demo").nth(4).or_(failed).first.wait_for(state="attached", timeout=10 * MINUTE)
+        assert not failed.count(), failed.first.inner_text()
         yield page
         browser.close()
 
