@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.artefacts import remembered, trained
+from lib.artefacts import remembered, trained_together
 from lib.denoising import denoising_loss, validation_loss
+from lib.inversion import Job
 from lib.sweep import sweep
 from lib.tasks import best_caption, token_of
 
@@ -72,29 +73,33 @@ def gap_table(base, sets, captions, settings, sizes, seeds, steps, floor_steps) 
         caption = best_caption(base, name, label, train, captions)
         none = {"vectors": 0, "seed": 0}
         rows.append(shared | {"condition": "empty"} | none)
-        calls.append(partial(validation_loss, images=test, what=""))
+        calls.append(partial(plain_losses, test=test, prompts=["", caption]))
         rows.append(shared | {"condition": "caption"} | none | {"caption": caption})
-        calls.append(partial(validation_loss, images=test, what=caption))
-        for k in sizes:
-            for seed in seeds:
-                chosen = replace(settings, token=token_of(name, label), vectors=k, seed=seed, steps=steps)
-                rows.append(shared | {"condition": f"{k} vectors", "vectors": k, "seed": seed})
-                calls.append(
-                    partial(vectors_loss, train=train, test=test, settings=chosen, text=f"{name}, K = {k}")
-                )
+        for seed in seeds:
+            rows += [shared | {"condition": f"{k} vectors", "vectors": k, "seed": seed} for k in sizes]
+            chosen = replace(settings, token=token_of(name, label), seed=seed, steps=steps)
+            calls.append(partial(vectors_losses, train=train, test=test, settings=chosen, sizes=sizes))
         rows.append(shared | {"condition": "fine-tuned", "vectors": 0, "seed": seeds[0]})
         calls.append(partial(floor_loss, train=train, stop=stop, test=test, steps=floor_steps, seed=seeds[0]))
-    losses = sweep(base, calls, "inversion gap")
+    losses = [loss for found in sweep(base, calls, "inversion gap") for loss in found]
     return pd.DataFrame([row | {"loss": loss} for row, loss in zip(rows, losses, strict=True)])
 
 
-def vectors_loss(base, train, test, settings, text="") -> float:
-    """The loss on `test` of an embedding that is trained on `train` (ImageSets)."""
-    return validation_loss(base, test, trained(base, train, settings, text=text).embedding)
+def plain_losses(base, test, prompts) -> list[float]:
+    """The loss on `test` under each prompt."""
+    return [validation_loss(base, test, prompt) for prompt in prompts]
 
 
-def floor_loss(base, train, stop, test, steps, seed) -> float:
-    """The loss on `test` after fine-tuning on `train`, stopped on `stop`.
+def vectors_losses(base, train, test, settings, sizes) -> list[float]:
+    """The loss on `test` of an embedding of each size, trained on `train` (ImageSets) in one batch."""
+    name = settings.token.strip("<>")
+    jobs = [Job(train, replace(settings, token=f"<{name}-{k}>", vectors=k)) for k in sizes]
+    runs = trained_together(base, jobs, f"{name}, seed {settings.seed}")
+    return [validation_loss(base, test, run.embedding) for run in runs]
+
+
+def floor_loss(base, train, stop, test, steps, seed) -> list[float]:
+    """One number: the loss on `test` after fine-tuning on `train`, stopped on `stop`.
 
     Without one (None), on the last fifth of `train`, which its training then goes without.
     """
@@ -108,7 +113,7 @@ def floor_loss(base, train, stop, test, steps, seed) -> float:
         return {"loss": validation_loss(tuned, test, "")}
 
     modules = ("lib.gap", "lib.denoising")
-    return remembered("floors", key | {"steps": steps, "seed": seed}, modules, floor)["loss"]
+    return [remembered("floors", key | {"steps": steps, "seed": seed}, modules, floor)["loss"]]
 
 
 def summarise(gap: pd.DataFrame) -> pd.DataFrame:

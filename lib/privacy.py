@@ -3,7 +3,8 @@
 Two questions. Are generated images nearer to training images than to as many held-out ones (Akbar et al.
 2023, arXiv 2305.07644)? Can an attacker tell training images from held-out ones (membership inference;
 Carlini et al. 2023, arXiv 2301.13188) by their fixed-noise loss, by that loss less a shadow's, who was
-trained on others, or by their distance to generated images? An audit that finds nothing must be seen to find
+trained on others, or by their distance to generated images? Distances are those of pixels, of what the base
+sees and of what a diagnostic classifier sees. An audit that finds nothing must be seen to find
 something: the positive control is the base's U-Net fine-tuned on five images until it knows them by heart.
 """
 
@@ -22,6 +23,7 @@ from lib.artefacts import TRAINING, remembered, sampled, trained
 from lib.auc import auc_interval
 from lib.config import digest
 from lib.denoising import image_losses
+from lib.diagnostic import diagnostic
 from lib.embedding import Embedding
 from lib.features import extract, load_extractor
 from lib.fidelity import Drawing, Task, chosen_images, embedding_of, untrained
@@ -33,7 +35,7 @@ from lib.sweep import sweep
 from lib.tasks import token_of
 
 CONTROL, NOTHING, FLOOR = "U-Net fine-tuned", "untrained vectors", "real images"
-SPACES = ("pixels", "base")
+SPACES = ("pixels", "base", "classifier")
 ATTACKS = ("loss", "shadow", "pictures")
 DRAWS = 20  # subsets of the held-out images, each as many as there are training images
 
@@ -88,7 +90,7 @@ def audit_row(base, task: Task, settings: InversionSettings, drawing: Drawing, a
         "audit": asdict(audit),
         "seed": seed,
     }
-    modules = ("lib.privacy", "lib.features", "lib.sampling", *TRAINING)
+    modules = ("lib.privacy", "lib.diagnostic", "lib.features", "lib.sampling", *TRAINING)
     found = remembered("privacy", key, modules, lambda: _audit(base, task, settings, drawing, audit, seed))
     naming = {"dataset": task.name, "class": task.label}
     return naming | asdict(audit) | {"seed": seed, "n_pictures": drawing.n} | found
@@ -97,8 +99,8 @@ def audit_row(base, task: Task, settings: InversionSettings, drawing: Drawing, a
 def _audit(base, task, settings, drawing, audit, seed):
     members, held, pictures, losses = prepare(base, task, settings, drawing, audit, seed)
     row = {"n_held": len(held)}
-    for space in SPACES:
-        seen = [_seen(space, base, task, images) for images in (pictures, members.images, held.images)]
+    for space, see in _eyes(base, task).items():
+        seen = [see(images) for images in (pictures, members.images, held.images)]
         ratios = distance_ratios(*seen, seed)
         low, high = np.exp(mean_interval(np.log(ratios)))
         row |= {f"ratio_{space}": float(np.exp(np.log(ratios).mean())), f"ratio_{space}_low": float(low)}
@@ -174,11 +176,18 @@ def nearest_pairs(pictures, train, n: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures[order], train[apart[order].argmin(1)]
 
 
-def _seen(space, base, task, images):
-    """float64 [n, d]: pixels, or what the base sees, scaled by held-out images and not by training ones."""
-    if space == "pixels":
-        return np.asarray(images, float).reshape(len(images), -1)
-    return extract(load_extractor("base", base, task.second), images)
+def _eyes(base, task):
+    """Space -> what gives float64 [n, d] of images, scaled by held-out images and not by training ones.
+
+    The classifier's only where the data set has healthy images to tell from.
+    """
+    diagnosis = diagnostic(task.second)
+    found = [
+        lambda images: np.asarray(images, float).reshape(len(images), -1),
+        partial(extract, load_extractor("base", base, task.second)),
+        *([] if diagnosis is None else [partial(extract, diagnosis)]),
+    ]
+    return dict(zip(SPACES, found, strict=False))
 
 
 def capacity(name: str, embedding: Embedding, images, sizes: Sequence[int]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from lib.figures import COLOURS, panels
 
-_RATIOS = {"pixels": "pixels", "base": "the base's view"}
+_RATIOS = {"pixels": "pixels", "base": "the base's view", "classifier": "a classifier's"}
 _ATTACKS = {"loss": "loss", "shadow": "loss less shadow's", "pictures": "generated images"}
 
 
@@ -23,6 +23,8 @@ def audit_chart(table):
     ):
         datasets = list(table.dataset.unique())
         for i, (key, label) in enumerate(what.items()):
+            if f"{prefix}_{key}" not in table:
+                continue
             for k, dataset in enumerate(datasets):
                 part = table[table.dataset == dataset].dropna(subset=f"{prefix}_{key}")
                 y = np.array([names.index(_name(row)) for row in part.itertuples()])

@@ -77,10 +77,18 @@ class Classifier(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [n] of images [n, 3, H, W] in [0, 1]."""
+        logits = self.network(self._scaled(images)).logits
+        return logits[:, 1] - logits[:, 0]
+
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the last layer reads, float32 [n, 8 * width], of images [n, 3, H, W] in [0, 1]."""
+        return self.network.resnet(self._scaled(images)).pooler_output.flatten(1)
+
+    def _scaled(self, images):
         if self.side and images.shape[-1] != self.side:
             images = F.interpolate(images, self.side, mode="bilinear", antialias=True)
-        logits = self.network((images - self.mean) / self.deviation).logits
-        return logits[:, 1] - logits[:, 0]
+        return (images - self.mean) / self.deviation
 
     @torch.no_grad()
     def scores(self, images, batch_size: int = 100) -> np.ndarray:

@@ -32,7 +32,7 @@ def test_one_row_a_condition_and_seed(base, runs_folder):
     captions = {"tumour": "plain red"}
     table = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2, 2)
     assert list(table.condition) == [
-        "empty", "caption", "1 vectors", "1 vectors", "2 vectors", "2 vectors", "fine-tuned",
+        "empty", "caption", "1 vectors", "2 vectors", "1 vectors", "2 vectors", "fine-tuned",
     ]  # fmt: skip
     assert table.loss.between(0, 5).all() and table.loss[:6].nunique() == 6
     assert table.loss[0] == pytest.approx(validation_loss(base, few("test"), ""))

@@ -12,6 +12,7 @@ from lib.privacy import (
     CONTROL,
     FLOOR,
     NOTHING,
+    SPACES,
     Audit,
     audit_row,
     audits,
@@ -26,9 +27,9 @@ SETTINGS = InversionSettings("<x>", vectors=2, steps=2, batch_size=2, record_eve
 
 @pytest.fixture(scope="module")
 def task():
-    train = load_images("phantom:chest", 6, "train", label="healthy")
-    test = load_images("phantom:chest", 12, "test", label="healthy")
-    return Task("chest", "healthy", train, test.subset(slice(0, 6)), test.subset(slice(6, 12)))
+    train = load_images("phantom:chest", 6, "train", label="effusion")
+    test = load_images("phantom:chest", 12, "test", label="effusion")
+    return Task("chest", "effusion", train, test.subset(slice(0, 6)), test.subset(slice(6, 12)))
 
 
 class TestDistances:
@@ -82,7 +83,7 @@ def test_what_an_embedding_holds(task):
 def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, steps):
     audit = Audit(kind, 2, 6, steps)
     row = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0)
-    for space in ("pixels", "base"):
+    for space in SPACES:
         assert row[f"ratio_{space}_low"] <= row[f"ratio_{space}"] <= row[f"ratio_{space}_high"]
         assert 0 <= row[f"closer_{space}"] <= 1
     assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
