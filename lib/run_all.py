@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         rest = argv[argv.index("--test") + 1 :]
         os.chdir(root)
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker of one thread on each core
-        workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+        workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *workers, *rest])
     use_own_kernel()
     session = None

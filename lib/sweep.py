@@ -9,6 +9,8 @@ MDB_CLUSTER    the address of a Dask scheduler, tcp://host:8786, whose workers h
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -37,10 +39,11 @@ def sweep(base: Base, calls: Sequence[Callable[[Base], Any]], text: str = "") ->
     if len(calls) < 2 or not base.source or (n < 2 and not address):
         return [call(base) for call in calls]
     results: list[Any] = [None] * len(calls)
+    parent = None if address else os.getpid()
     told = {name: os.environ.get(name) for name in ("MDB_RUNS", "MDB_FORCE_SINCE")}
     with _backend(address, n):
         jobs = (
-            joblib.delayed(_work)(i, call, told, base.source, str(base.device), base.dtype)
+            joblib.delayed(_work)(i, call, told, parent, base.source, str(base.device), base.dtype)
             for i, call in enumerate(calls)
         )
         progress(0, len(calls), text)
@@ -81,12 +84,26 @@ def _backend(address: str | None, n: int):
         yield
 
 
-def _work(i, call, told, source, device, dtype):
+def _work(i, call, told, parent, source, device, dtype):
+    if parent is not None:
+        _die_with(parent)
     os.environ.pop("MDB_PROGRESS", None)  # the one that sweeps reports
     for name, value in told.items():  # a worker may be older than what this process was told
         os.environ.pop(name, None)
         os.environ.update({} if value is None else {name: value})
     return i, call(_loaded(source, device, dtype))
+
+
+@lru_cache(1)
+def _die_with(parent: int) -> None:
+    """Ends this worker when its parent is gone: killed, that cannot stop what it started."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(1)

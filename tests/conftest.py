@@ -29,3 +29,13 @@ def runs_folder(tmp_path, monkeypatch):
     """An empty runs/ for this test."""
     monkeypatch.setenv("MDB_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
+
+
+#: Files whose tests take minutes: first, so that no core waits for one of them at the end.
+LONGEST = ("test_smoke.py", "test_notebooks.py", "test_browser.py", "test_kills.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, the others in their order."""
+    places = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))

@@ -158,31 +158,6 @@ def test_a_broken_folder_gets_one_line(tmp_path, change, message):
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_names_the_way_out():
-    with pytest.raises(BaseError, match="no such model folder.*sd2-community"):
-        load_base("models/maxi/none")
-
-
-def test_a_device_that_is_not_there_gets_one_line():
-    with pytest.raises(BaseError, match="device 'gpu9' cannot be used"):
-        load_base(MINI, "gpu9")
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.zeros(0, 3, 64, 64), "n at least 1"),
-        (torch.zeros(2, 1, 64, 64), "2 x 1 x 64 x 64"),
-        (torch.zeros(2, 3, 32, 32), "takes n x 3 x 64 x 64"),
-        (torch.full((2, 3, 64, 64), 255.0), "scale them to"),
-        (torch.full((2, 3, 64, 64), float("nan")), "without nan"),
-    ],
-)
-def test_images_that_are_none_are_named(base, images, message):
-    with pytest.raises(BaseError, match=message):
-        base.encode(images)
-
-
 def test_digest_follows_the_weights(tmp_path, base):
     def touch(folder):
         path = folder / "vae" / "diffusion_pytorch_model.safetensors"

@@ -177,27 +177,6 @@ def test_cases_are_taken_in_order_and_balanced():
     assert len(some + cases) == 28 and some.digest != cases.digest
 
 
-@pytest.mark.parametrize(
-    "make, said",
-    [
-        (lambda: blobs(10, 0).take(12), "there are 5 and 5"),
-        (lambda: blobs(10, 0).take(3), "half of each class"),
-        (lambda: ClassifierSettings(steps=0), "steps = 0"),
-        (lambda: ClassifierSettings(learning_rate=float("nan")), "positive number"),
-        (lambda: ClassifierSettings(decay="step"), "cosine or constant"),
-        (lambda: Classifier(ClassifierSettings(weights="/no/such/folder")), "microsoft/resnet-18"),
-        (
-            lambda: Training(Cases(np.zeros((3, 3, 8, 8)), np.ones(3, bool)), blobs(8, 0), TINY),
-            "both classes",
-        ),
-        (lambda: Training(blobs(8, 0), blobs(8, 1), TINY).best, "iterate"),
-    ],
-)
-def test_what_cannot_be_done_is_said(make, said):
-    with pytest.raises(ClassifyError, match=said):
-        make()
-
-
 def test_a_training_that_runs_away_is_stopped():
     settings = replace(TINY, learning_rate=1e30)
     with pytest.raises(ClassifyError, match="lower learning_rate"):

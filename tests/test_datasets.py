@@ -281,40 +281,6 @@ def test_folder_of_bad_files_only(tmp_path):
         load_images(tmp_path, split="all")
 
 
-def test_one_clear_line_for_what_is_not_there(tmp_path, divided):
-    fill(tmp_path / "plain", 3)
-    (tmp_path / "none").mkdir()
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_text("x")
-    cases = {
-        lambda: load_images(tmp_path / "scan"): "scan: no such folder or class: there are none, pl",
-        lambda: load_images("/nowhere/at/all"): "/nowhere/at/all: no such folder",
-        lambda: load_images(tmp_path / "none"): "none: no images in this folder: put files of type",
-        lambda: load_images(tmp_path / "texts"): "texts: no images in this folder",
-        lambda: load_images(tmp_path / "texts" / "a.txt"): "a.txt: a file, not a folder",
-        lambda: load_images(""): "no data set named",
-        lambda: load_images(divided / "cyst"): "cyst: no such folder or class: there are normal, t",
-        lambda: load_images(divided, label="cyst"): "no class 'cyst': there are normal, tumour",
-        lambda: load_images(divided / "tumour", label="normal"): "names class 'tumour', label='nor",
-        lambda: load_images(divided, n=7): "'normal' has 6 readable images in split 'train', 7 ask",
-        lambda: load_images(divided, n=7): "at most 6 or take another split (split='all' has 12)",
-        lambda: load_images(divided, n=0): "n=0 must be a whole number from 1 up",
-        lambda: load_images(divided, n=2.0): "n=2.0 must be a whole number",
-        lambda: load_images(divided, side=None): "side=None must be a whole number from 1 up",
-        lambda: load_images(divided, seed=-1): "seed=-1 must be a whole number from 0 up",
-        lambda: load_images(divided, split="dev"): "unknown split 'dev': one of train, val, test",
-        lambda: load_images(tmp_path): "has folders for the splits in it",
-        lambda: load_images("dicom:/x"): "unknown prefix 'dicom': one of phantom:",
-        lambda: load_images("phantom:knee"): "no phantom 'knee': there are prostate, chest, histol",
-        lambda: load_images("phantom:chest/x"): "no class 'x': there are healthy, cardiomegaly, ",
-        lambda: load_images("phantom:chest", split="all"): "name the split train, val or test",
-    }
-    for call, message in cases.items():
-        with pytest.raises(DatasetError) as caught:
-            call()
-        assert message in str(caught.value) and "\n" not in str(caught.value)
-
-
 def test_what_lies_beside_is_named_and_hidden_files_are_not(divided):
     fill(divided / "masks", 1)
     save(divided / "train" / "overview.png")

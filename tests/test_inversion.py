@@ -279,21 +279,6 @@ def test_a_checkpoint_does_not_grow_with_the_records(base, pictures, tmp_path):
     assert sizes[1] - sizes[0] < 4 * base.token_width * 4  # less than one more record's vectors
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"vectors": 0},
-        {"steps": 0},
-        {"learning_rate": -1.0},
-        {"decay": "exponential"},
-        {"templates": ("no place",)},
-    ],
-)
-def test_bad_settings_are_named(bad):
-    with pytest.raises(InversionError, match=next(iter(bad))):
-        InversionSettings("<x>", **bad)
-
-
 def test_provenance_names_no_patient(base, pictures):
     embedding = invert(base, pictures, "<x>", steps=2, **SMALL)
     assert embedding.meta["base_digest"] == base.digest and embedding.meta["images"] == "12"

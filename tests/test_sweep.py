@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,9 +14,11 @@ import torch
 
 from lib.artefacts import trained
 from lib.base import load_base
+from lib.config import ROOT
 from lib.datasets import load_images
 from lib.inversion import InversionSettings
 from lib.pipelines import BaseError
+from lib.runs import runs_root
 from lib.sweep import SweepError, sweep, workers
 
 SETTINGS = InversionSettings("<x>", vectors=2, steps=3, batch_size=2, record_every=1)
@@ -59,6 +63,41 @@ def test_what_is_finished_is_not_done_again(base, runs_folder, monkeypatch):
     again = sweep(base, calls())
     assert [run.seconds for run in again[:2]] == [run.seconds for run in first]
     assert len(marks) == 2 and all(path.stat().st_mtime_ns == mark for path, mark in marks.items())
+
+
+def note_and_sleep(base, n):
+    (runs_root() / f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+
+def alive(number):
+    psutil = pytest.importorskip("psutil")  # ipykernel brings it
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_workers_do_not_outlive_who_started_them(runs_folder):
+    """Killed, a run leaves nobody behind who would hold its locks and its cores."""
+    runs_folder.mkdir()
+    code = (
+        "from functools import partial\nfrom lib.base import load_base\nfrom lib.sweep import sweep\n"
+        "from test_sweep import note_and_sleep\n"
+        "sweep(load_base('models/mini', 'cpu'), [partial(note_and_sleep, n=n) for n in (0, 1)])"
+    )
+    told = os.environ | {"MDB_WORKERS": "2", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    run = subprocess.Popen([sys.executable, "-c", code], env=told, cwd=ROOT)
+    until = time.monotonic() + 240
+    while len(started := list(runs_folder.glob("*.pid"))) < 2:
+        assert time.monotonic() < until and run.poll() is None
+        time.sleep(0.2)
+    run.kill()
+    run.wait()
+    until = time.monotonic() + 60
+    while any(alive(int(path.stem)) for path in started):
+        assert time.monotonic() < until, "a worker is still there"
+        time.sleep(0.2)
 
 
 def fail(base, path):
