@@ -16,7 +16,7 @@ from lib.progress import progress
 from lib.resnet import Classifier, ClassifierSettings
 from lib.runs import cached, code_digest
 
-SETTINGS = ClassifierSettings(width=16, steps=150, learning_rate=1e-3)
+SETTINGS = ClassifierSettings(width=16, learning_rate=1e-3)
 HELD_SHARE = 0.2  # of each class, to select the weights by
 PAPER_SIDE = 196  # pixels, at most
 
@@ -35,17 +35,17 @@ class DiagnosticFeatures(torch.nn.Module):
         return (self._classifier.features(images) - self._mean) / self._deviation
 
 
-def diagnostic(diseased: ImageSet) -> DiagnosticFeatures | None:
+def diagnostic(diseased: ImageSet, steps: int) -> DiagnosticFeatures | None:
     """The features of a classifier that tells `diseased` from as many images of the set's first class.
 
     Healthy images come from the same split of the same data set. None where that has no other class. Trained
-    once, on the CPU, and read again. Raises DatasetError and ClassifyError.
+    once, for `steps` updates, on the CPU, and read again. Raises DatasetError and ClassifyError.
     """
     first, side = classes(diseased.spec)[0], diseased.images.shape[-1]
     if first in diseased.classes:
         return None
     healthy = load_images(diseased.spec, len(diseased), diseased.split, side, label=first, fewer=True)
-    settings = replace(SETTINGS, side=min(side, PAPER_SIDE))
+    settings = replace(SETTINGS, side=min(side, PAPER_SIDE), steps=steps)
     held, learn = (Cases.of(*parts) for parts in zip(_cut(healthy), _cut(diseased), strict=True))
     key = {"cases": [learn.digest, held.digest], "settings": asdict(settings)}
     key["code"] = code_digest("lib.diagnostic", "lib.classify", "lib.resnet")

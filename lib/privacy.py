@@ -75,12 +75,21 @@ def learned(base, tasks: Sequence[Task], settings: InversionSettings, seed: int)
     return {task.name: run.embedding for task, run in zip(tasks, runs, strict=True)}
 
 
-def audit_row(base, task: Task, settings: InversionSettings, drawing: Drawing, audit: Audit, seed: int):
+def audit_row(
+    base,
+    task: Task,
+    settings: InversionSettings,
+    drawing: Drawing,
+    audit: Audit,
+    seed: int,
+    classifier_steps: int = 150,
+) -> dict:
     """One row: ratio_<space> with its interval, closer_<space>, auc_<attack> with its interval.
 
     ratio: geometric mean over generated images of the distance to the nearest training image / to the nearest
     of as many held-out ones; 1 where the training images are no nearer. closer: share of generated images
-    with a ratio below 1. auc: of training against held-out images by the attack; 0.5 is a guess.
+    with a ratio below 1. The space "classifier", of one trained for `classifier_steps` updates, only where
+    there are healthy images. auc: of training against held-out images by the attack; 0.5 is a guess.
     """
     key = {
         "base": base.digest,
@@ -89,17 +98,19 @@ def audit_row(base, task: Task, settings: InversionSettings, drawing: Drawing, a
         "drawing": asdict(drawing),
         "audit": asdict(audit),
         "seed": seed,
+        "classifier_steps": classifier_steps,
     }
     modules = ("lib.privacy", "lib.diagnostic", "lib.features", "lib.sampling", *TRAINING)
-    found = remembered("privacy", key, modules, lambda: _audit(base, task, settings, drawing, audit, seed))
+    given = base, task, settings, drawing, audit, seed, classifier_steps
+    found = remembered("privacy", key, modules, lambda: _audit(*given))
     naming = {"dataset": task.name, "class": task.label}
     return naming | asdict(audit) | {"seed": seed, "n_pictures": drawing.n} | found
 
 
-def _audit(base, task, settings, drawing, audit, seed):
+def _audit(base, task, settings, drawing, audit, seed, classifier_steps):
     members, held, pictures, losses = prepare(base, task, settings, drawing, audit, seed)
     row = {"n_held": len(held)}
-    for space, see in _eyes(base, task).items():
+    for space, see in _eyes(base, task, classifier_steps).items():
         seen = [see(images) for images in (pictures, members.images, held.images)]
         ratios = distance_ratios(*seen, seed)
         low, high = np.exp(mean_interval(np.log(ratios)))
@@ -176,12 +187,12 @@ def nearest_pairs(pictures, train, n: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures[order], train[apart[order].argmin(1)]
 
 
-def _eyes(base, task):
+def _eyes(base, task, classifier_steps):
     """Space -> what gives float64 [n, d] of images, scaled by held-out images and not by training ones.
 
     The classifier's only where the data set has healthy images to tell from.
     """
-    diagnosis = diagnostic(task.second)
+    diagnosis = diagnostic(task.second, classifier_steps)
     found = [
         lambda images: np.asarray(images, float).reshape(len(images), -1),
         partial(extract, load_extractor("base", base, task.second)),

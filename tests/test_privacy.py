@@ -82,19 +82,19 @@ def test_what_an_embedding_holds(task):
 @pytest.mark.parametrize("kind, steps", [(FLOOR, 0), (NOTHING, 0), ("embedding", 2)])
 def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, steps):
     audit = Audit(kind, 2, 6, steps)
-    row = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0)
+    row = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
     for space in SPACES:
         assert row[f"ratio_{space}_low"] <= row[f"ratio_{space}"] <= row[f"ratio_{space}_high"]
         assert 0 <= row[f"closer_{space}"] <= 1
     assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
-    again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0)
+    again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
     assert again == row
 
 
 @pytest.mark.slow
 def test_a_base_that_knows_two_images_by_heart_is_caught(base, task, runs_folder):
     audit = Audit(CONTROL, 0, 2, 300)
-    row = audit_row(base, task, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0)
+    row = audit_row(base, task, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0, 4)
     assert row["auc_loss"] == 1.0 and row["auc_shadow"] == 1.0
     assert row["ratio_pixels_high"] < 1 and row["ratio_base_high"] < 1
 
