@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 
 from lib.artefacts import remembered, trained_together
+from lib.captions import best_caption
 from lib.denoising import denoising_loss, validation_loss
 from lib.inversion import Job
 from lib.sweep import sweep
-from lib.tasks import best_caption, token_of
+from lib.tasks import token_of
 
 
 def fine_tune(base, images, validation, steps=400, batch_size=16, rate=3e-4, every=40, seed=0):

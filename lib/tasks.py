@@ -2,42 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from lib import specs
 from lib.datasets import classes, load_images, split_table, splits
-from lib.denoising import validation_loss
 from lib.imagesets import ImageSet
 from lib.phantoms import MODALITIES
 from lib.specs import name_of
-from lib.world import COLOURS, COLUMNS, GREYS, ROWS
-
-#: Captions written by hand in the world's words, for each phantom class.
-CAPTIONS = {
-    "prostate": (
-        "mosaic smooth , coal coal charcoal charcoal charcoal coal coal , "
-        "coal charcoal olive olive olive charcoal coal , black coal olive grey olive coal black , "
-        "black olive tan tan tan olive black , black olive tan tan tan olive black , "
-        "coal charcoal olive coal olive charcoal coal , "
-        "coal charcoal charcoal black charcoal charcoal coal , mirrored , grainy",
-        "plain coal , middle centre large soft olive oval inside tan , low left pair large soft black bar , "
-        "low centre small black circle , grainy",
-    ),
-    "chest": (
-        "mosaic smooth , coal charcoal grey ash grey charcoal coal , "
-        "charcoal coal charcoal silver charcoal coal charcoal , grey coal coal silver coal coal grey , "
-        "grey coal coal silver coal coal grey , grey black coal silver charcoal black grey , "
-        "ash charcoal grey white ash charcoal ash , ash ash silver white silver ash ash , mirrored",
-        "plain grey , middle left pair large soft upright coal oval , "
-        "middle centre medium soft upright silver bar , bottom centre huge soft silver dome",
-    ),
-    "histology": (
-        "plain pink , middle centre countless tiny purple blob",
-        "cloudy pink lavender , middle centre many tiny soft purple circle",
-        "cellular fine purple pink",
-    ),
-}
 
 
 def image_sets(
@@ -93,36 +64,3 @@ def gap_sets(
         stop = load_images(spec, 50, "val", side, seed, label, fewer=True) if has_val else None
         test = load_images(spec, n_test, "test", side, seed, label, fewer=True)
         yield name_of(spec), label, train, stop, test
-
-
-def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str, str]) -> str:
-    """The caption with the lowest denoising loss on the training images, of all that we could write.
-
-    Candidates: what the user gave for the class; all of CAPTIONS; and, where the base knows the
-    world's words, the mean training image told as a mosaic, row by row.
-    """
-    if label in given:
-        return given[label]
-    candidates = [f"a medical image of {name} {label}"]
-    if len(base.tokenizer("mosaic").input_ids) == 3:
-        candidates = [*(c for captions in CAPTIONS.values() for c in captions), mosaic_caption(images)]
-    few = images.subset(slice(0, 32))
-    losses = [validation_loss(base, few, caption, draws=4) for caption in candidates]
-    return candidates[int(np.argmin(losses))]
-
-
-def mosaic_caption(images: ImageSet) -> str:
-    """The mean image in words: the world's 7 x 7 tiles, each by its nearest colour."""
-    mean = images.images.mean(0)
-    rows, columns = (
-        np.array_split(np.arange(side), len(names))
-        for side, names in zip(mean.shape[1:], (ROWS, COLUMNS), strict=True)
-    )
-    names = GREYS if np.ptp(mean, axis=0).mean() < 0.02 else tuple(COLOURS)
-    palette = np.array([COLOURS[c] for c in names])
-
-    def word(row, column):
-        tile = mean[:, row][:, :, column].mean((1, 2))
-        return names[int(np.abs(palette - tile).sum(1).argmin())]
-
-    return " , ".join(["mosaic smooth", *(" ".join(word(r, c) for c in columns) for r in rows)])

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from lib.artefacts import remembered, sampled, trained
+from lib.captions import best_caption, mosaic_caption
 from lib.datasets import load_images
 from lib.denoising import validation_loss
 from lib.gap import fine_tune, gap_table, share_closed, summarise
 from lib.imagesets import ImageSet
 from lib.inversion import InversionSettings
-from lib.tasks import best_caption, gap_sets, mosaic_caption, token_of, training_sets
+from lib.tasks import gap_sets, token_of, training_sets
 from lib.world import COLOURS
 
 SETTINGS = InversionSettings("<x>", vectors=2, steps=2, batch_size=2, record_every=1, validate_every=2)
