@@ -1,10 +1,13 @@
 """Reading a Stable-Diffusion-shaped pipeline: whole, of the right kind, or refused in one line."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_log
 from transformers import CLIPTextModel
+from transformers.utils import logging as transformers_log
 
 from lib.errors import UserError
 
@@ -20,15 +23,16 @@ class BaseError(UserError):
     """A model folder or hub id that is no Stable-Diffusion-shaped pipeline, or a prompt it cannot take."""
 
 
-def read_pipeline(where: Path | str, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline in a folder (a Path) or of a hub id (a string), weights in `dtype`, on the CPU.
+def read_pipeline(where: Path | str, dtype: torch.dtype):
+    """The StableDiffusionPipeline in a folder (a Path) or of a hub id (a string), in `dtype`, on the CPU.
 
     Raises BaseError for what cannot be read, lacks weights, or is not shaped as Stable Diffusion 1 and 2.
     """
     if isinstance(where, Path):
         _check_folder(where)
     try:
-        pipeline, missing = _read(where, dtype)
+        with _quiet(bars=not isinstance(where, Path)):
+            pipeline, missing = _read(where, dtype)
     except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         remedy = f"is the name right, and the hub in reach? Try {MIRRORS}"
@@ -52,8 +56,28 @@ def _check_folder(folder: Path) -> None:
         raise BaseError(f"{folder / 'tokenizer'}: no vocabulary: download or write the folder again, whole")
 
 
-def _read(where: Path | str, dtype: torch.dtype) -> tuple[StableDiffusionPipeline, list[str]]:
+@contextmanager
+def _quiet(bars: bool):
+    """Without the libraries' advice on packages that nothing here needs, nor bars that last an instant."""
+    logs = (diffusers_log, transformers_log)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        if not bars:
+            log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, (verbosity, shown) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if shown:
+                log.enable_progress_bar()
+
+
+def _read(where: Path | str, dtype: torch.dtype):
     """The pipeline, and the names of weights that no file gave."""
+    from diffusers import StableDiffusionPipeline  # late: its import gives advice, too
+
     local, parts, missing = isinstance(where, Path), {}, []
     for name, kind in NETWORKS.items():
         # Both libraries draw at random what a file lacks, and only this report says so to a program.
@@ -72,7 +96,7 @@ def _read(where: Path | str, dtype: torch.dtype) -> tuple[StableDiffusionPipelin
     return pipeline, missing
 
 
-def _check_parts(path: str | Path, pipeline: StableDiffusionPipeline, missing: list[str]) -> None:
+def _check_parts(path: str | Path, pipeline, missing: list[str]) -> None:
     """Raise BaseError unless the parts are whole and fit each other as Stable Diffusion 1's and 2's do."""
     unet, text = pipeline.unet.config, pipeline.text_encoder.config
     latent, kind = pipeline.vae.config.latent_channels, pipeline.scheduler.config.prediction_type

@@ -200,3 +200,9 @@ def test_memory_that_is_not_there_is_one_line(base, pictures, monkeypatch):
         generate(base, "red circle", 4, steps=1)
     with pytest.raises(MemoryExhausted, match="an update, batch_size = 8 at 64 pixels"):
         invert_many(base, {"<a>": pictures, "<b>": pictures}, steps=1, vectors=1)
+
+
+def test_loading_a_folder_says_nothing(capfd):
+    load_base(MINI)
+    told = capfd.readouterr()
+    assert told.out == told.err == ""

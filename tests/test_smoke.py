@@ -1,5 +1,6 @@
 """The default notebooks run from the command line on the smoke profile, and their numbers are sane."""
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +28,14 @@ def test_each_figure_is_there_twice_and_not_blank(smoke):
         assert picture.with_suffix(".pdf").stat().st_size > 1000
         with Image.open(picture) as image:
             assert image.width > 300 and np.asarray(image.convert("L")).std() > 5, picture
+
+
+def test_no_notebook_shows_a_warning(smoke):
+    executed = sorted((smoke / "runs" / "executed").rglob("*.ipynb"))
+    assert len(executed) == 12
+    for path in executed:
+        outputs = [o for c in nbformat.read(path, 4).cells for o in c.get("outputs", ())]
+        assert [o.text for o in outputs if o.get("name") == "stderr"] == [], path
 
 
 def test_every_class_has_its_embedding_far_below_a_megabyte(smoke):
