@@ -67,7 +67,9 @@ def workers(base: Base) -> int:
 @contextmanager
 def _backend(address: str | None, n: int):
     if address is None:
-        with joblib.parallel_config("loky", n_jobs=n, inner_max_num_threads=max(1, joblib.cpu_count() // n)):
+        threads = max(1, joblib.cpu_count() // n)
+        # Large arrays are shared between processes; "c": torch warns of arrays that cannot be written.
+        with joblib.parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, mmap_mode="c"):
             yield
         return
     try:
@@ -77,7 +79,7 @@ def _backend(address: str | None, n: int):
             f"the cluster {address} needs dask: .venv/bin/pip install --editable '.[cluster]'"
         ) from error
     try:
-        client = Client(address, timeout=30)
+        client = Client(address, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:
         raise SweepError(f"no Dask scheduler answers at {address}: start one, or leave it out") from error
     with client, joblib.parallel_config("dask", client=client):
