@@ -34,7 +34,7 @@ FINDINGS = {
 }
 SPECIFICITY = 0.95  # at the threshold above which a finding counts as present
 PHANTOMS = {"prostate": 1600, "chest": 3200, "histology": 1200}  # that a reader is fitted on
-_LIMITS = 800  # phantoms that set the thresholds; the 95th percentile of fewer would be noise
+_LIMITS = 800  # phantoms that set the thresholds, if as many were fitted on; of fewer, noise
 _SEEDS = {"fit": 990_001, "thresholds": 990_002, "validation": 990_003}  # data sets count theirs from 0
 # Chosen on phantoms of seed 7002, which neither fit, thresholds nor validation draw.
 _COMPONENTS, _CLIP, _WIDTH = 300, 5.0, 0.5
@@ -178,12 +178,12 @@ def _fit(modality, n, side) -> Reader:
     ridge = _kernel(known, known) + _RIDGE[modality] * np.eye(len(known))
     weights = solve(ridge, (wanted - offset) / spread, assume_a="pos") * spread
     fitted = Reader(modality, mean, scale, project, known, weights, offset, np.zeros(0))
-    return replace(fitted, thresholds=_thresholds(fitted, side))
+    return replace(fitted, thresholds=_thresholds(fitted, min(n, _LIMITS), side))
 
 
-def _thresholds(fitted, side):
-    """What the SPECIFICITY share of phantoms without each finding stays below, on phantoms not fitted on."""
-    images, _, names = _phantoms(fitted.modality, _LIMITS, side, _SEEDS["thresholds"])
+def _thresholds(fitted, n, side):
+    """What the SPECIFICITY share of n phantoms without each finding stays below, none of them fitted on."""
+    images, _, names = _phantoms(fitted.modality, n, side, _SEEDS["thresholds"])
     values = fitted.read(images)
     findings = FINDINGS[fitted.modality].items()
     return np.array([np.quantile(values[q][~_holds(names, f)], SPECIFICITY) for f, q in findings])
