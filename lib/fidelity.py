@@ -209,7 +209,7 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
 
     rho: Spearman's over all trainings. first, last: means at the least (from) and the largest (to) value of
     `by`; apart: whether their intervals (as in `summarise`) do not meet; closed: how much of the way from the
-    untrained vectors to the floor the last one goes.
+    untrained vectors to the floor the last one goes; nan where these two are equal.
     """
     table, summary = [], summarise(rows, by)
     for name, part in summary.groupby("dataset", sort=False):
@@ -219,6 +219,7 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
         floor, control = (part[part.condition == c].iloc[0] for c in ("real", "untrained"))
         for metric, more in METRICS.items():
             worse, better = (first, last) if more else (last, first)
+            whole = control[metric] - floor[metric]
             table.append(
                 {
                     "dataset": name,
@@ -233,7 +234,7 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
                     "untrained": control[metric],
                     "floor": floor[metric],
                     "apart": bool(worse[f"{metric}_high"] < better[f"{metric}_low"]),
-                    "closed": (control[metric] - last[metric]) / (control[metric] - floor[metric]),
+                    "closed": (control[metric] - last[metric]) / whole if whole else np.nan,
                 }
             )
     return pd.DataFrame(table)
