@@ -30,6 +30,7 @@ VARIANTS: Mapping[str, dict] = {
     "min-SNR": {"snr_gamma": 5.0},
     "frozen sample": {"resample": False},
     "batch 1": {"batch_size": 1},
+    "batch 16, twice the rate": {"batch_size": 16, "learning_rate": 2e-2},
 }
 
 
@@ -46,7 +47,7 @@ def curves(
     for name, changes in VARIANTS.items():
         for length in [preset_length] if name == PRESET else lengths:
             for seed in seeds:
-                chosen = replace(settings, steps=length, seed=seed, validate_every=max(1, length // 10))
+                chosen = replace(settings, steps=length, seed=seed, validate_every=max(1, length // 5))
                 chosen = replace(chosen, **changes)
                 plans.append({"recipe": name, "length": length, "seed": seed, "batch": chosen.batch_size})
                 text = f"{name}, {length} updates"

@@ -172,7 +172,7 @@ def dynamics_chart(curves, rate):
 
     curves: of lib.dynamics; rate: of the preset, whose walk of rate * sqrt(updates) is dashed.
     """
-    fig, axes = panels(1, 3, 6.9, 2.4)
+    fig, axes = panels(1, 3, 6.9, 2.8)
     palette = dict(zip(curves.recipe.unique(), sns.color_palette("colorblind"), strict=False))
     final = curves[curves["last"]]
     for column, (ax, text) in {
@@ -191,6 +191,6 @@ def dynamics_chart(curves, rate):
     steps = np.geomspace(1, curves.length.max(), 50)
     axes[0, 2].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
     axes[0, 2].set(xlabel="updates", ylabel="root mean square of the vectors", xscale="log", yscale="log")
-    for ax in axes[0, ::2]:
-        ax.legend(fontsize=5)
+    axes[0, 2].legend(fontsize=6)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6)
     return fig

@@ -46,7 +46,7 @@ def test_the_fewest_updates_that_get_there():
 def test_the_chart_has_every_recipe():
     figures.use_style()
     fig = trade_charts.dynamics_chart(made({PRESET: {100: 0.3}, "ours": {20: 0.35, 40: 0.29}}), 0.005)
-    assert {t.get_text() for t in fig.axes[0].get_legend().get_texts()} == {PRESET, "ours"}
+    assert {t.get_text() for t in fig.legends[0].get_texts()} == {PRESET, "ours"}
     plt.close(fig)
 
 
