@@ -1,6 +1,8 @@
-"""Minutes a notebook takes, and an unchanged rerun: python -m benchmarks.run_all [--profile mini]
+"""Minutes a notebook takes, and an unchanged rerun.
 
-Runs into a folder of its own, so that nothing that was made before is read.
+    python -m benchmarks.run_all [--profile mini] [--folder NEW]
+
+Runs into a new folder, so that nothing that was made before is read; without --folder it is not kept.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.tables import row, save
@@ -20,9 +23,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", default="mini")
-    profile = parser.parse_args().profile
-    rows = []
-    with tempfile.TemporaryDirectory() as place:
+    parser.add_argument("--folder", type=Path, help="a new folder for figures/, results/ and runs/")
+    asked = parser.parse_args()
+    profile, rows = asked.profile, []
+    if asked.folder:
+        asked.folder.mkdir(parents=True)
+    with nullcontext(asked.folder.resolve()) if asked.folder else tempfile.TemporaryDirectory() as place:
         told = os.environ | {"MDB_RUNS": f"{place}/runs"}
         command = [sys.executable, "-m", "lib.run_all", "--profile", profile, "-p", "output", place]
         for text in ("from nothing", "unchanged, again"):
