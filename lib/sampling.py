@@ -173,12 +173,11 @@ def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
     latents = noise * scheduler.init_noise_sigma
     repeated = states.repeat_interleave(n, 0)
     extra = {"generator": generators} if sampler == "euler_a" else {}
+    text = {"encoder_hidden_states": repeated, "cross_attention_kwargs": {"kept": {}}}
     for step, time in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, time)
         batch = scaled.repeat(m, 1, 1, 1).to(base.dtype)
-        predicted = (
-            base.unet(batch, time, encoder_hidden_states=repeated).sample.float().view(m, *latents.shape)
-        )
+        predicted = base.unet(batch, time, **text).sample.float().view(m, *latents.shape)
         guided = torch.einsum("m,mnchw->nchw", weights, predicted)
         latents = scheduler.step(guided, time, latents, return_dict=False, **extra)[0]
         if keep:
