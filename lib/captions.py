@@ -38,13 +38,13 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
     """The caption with the lowest denoising loss on the training images, of all that we could write.
 
     Candidates: what the user gave for the class; all of CAPTIONS; and, where the base knows the
-    world's words, the mean training image told as a mosaic, row by row.
+    world's words, the mean training image told by its tiles, as a mosaic and as a picture.
     """
     if label in given:
         return given[label]
     candidates = [f"a medical image of {name} {label}"]
     if len(base.tokenizer("mosaic").input_ids) == 3:
-        candidates = [*(c for captions in CAPTIONS.values() for c in captions), mosaic_caption(images)]
+        candidates = [*(c for captions in CAPTIONS.values() for c in captions), *told_by_tiles(images)]
     few = images.subset(slice(0, 32))
     key = {"base": base.digest, "images": few.digest, "candidates": candidates}
 
@@ -55,8 +55,8 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
     return remembered("captions", key, ("lib.captions", "lib.denoising"), lowest)["caption"]
 
 
-def mosaic_caption(images: ImageSet) -> str:
-    """The mean image in words: the world's 7 x 7 tiles, each by its nearest colour."""
+def told_by_tiles(images: ImageSet) -> list[str]:
+    """The mean image in words: the world's 7 x 7 tiles, by their nearest colours, as either kind of scene."""
     mean = images.images.mean(0)
     rows, columns = (
         np.array_split(np.arange(side), len(names))
@@ -69,4 +69,5 @@ def mosaic_caption(images: ImageSet) -> str:
         tile = mean[:, row][:, :, column].mean((1, 2))
         return names[int(np.abs(palette - tile).sum(1).argmin())]
 
-    return " , ".join(["mosaic smooth", *(" ".join(word(r, c) for c in columns) for r in rows)])
+    tiles = " , ".join(" ".join(word(r, c) for c in columns) for r in rows)
+    return [f"mosaic smooth , {tiles}", f"a picture , {tiles}"]

@@ -47,6 +47,8 @@ def _along(direction, x, y):
 
 def _paint_background(scene, rng, side):
     x, y = raster.grid(side)
+    if scene.hidden is not None:
+        return render(scene.hidden, side)
     canvas = np.empty((3, side, side), np.float32)
     colours = [_colour(rng, c) for c in scene.colours]
     kind, detail = scene.background, scene.detail
@@ -56,6 +58,8 @@ def _paint_background(scene, rng, side):
     canvas[:] = colours[0][:, None, None]
     if kind == "plain":
         return canvas
+    if kind == "regions":
+        return _regions(rng, x, y, colours)
     if kind == "banded":
         wave = np.sin(rng.uniform(1, 5) * _along(ACROSS[detail[0]], x, y) + rng.uniform(0, 6))
         position = (_along(detail[0], x, y) + 0.06 * wave + 1) / 2 * len(colours)
@@ -83,6 +87,24 @@ def _paint_background(scene, rng, side):
             )
         return canvas
     raster.paint(canvas, np.clip(_mixture(kind, detail, rng, x, y, side), 0, 1), colours[1])
+    return canvas
+
+
+def _regions(rng, x, y, colours):
+    """A map of areas with curved borders, sharp or soft, each of one colour; sometimes with outlines."""
+    side, finest = len(x), rng.uniform(0.8, 3.5)
+    fields = np.stack([raster.waves(rng, x, y, finest) + rng.normal(0, 0.3) for _ in colours])
+    # The width of a border, in units of a field: a pixel, or a blend.
+    width = finest * (2.0 if rng.random() < 0.75 else rng.uniform(6, 16)) / side
+    share = np.exp((fields - fields.max(0)) / width)
+    canvas = np.einsum("chw,ck->khw", share / share.sum(0), np.array(colours)).astype(np.float32)
+    if rng.random() < 0.4:
+        tone = np.einsum("chw,c->hw", share / share.sum(0), rng.uniform(0, 0.12, len(colours)))
+        canvas += np.float32(tone * raster.clouds(rng, side, rng.uniform(0.3, 1.5)))
+    if rng.random() < 0.3:
+        first, second = np.sort(fields, 0)[-2:][::-1]
+        line = np.clip(1.5 - (first - second) / (finest * rng.uniform(2, 5) / side), 0, 1)
+        raster.paint(canvas, line, colours[int(rng.integers(len(colours)))] * rng.uniform(0.4, 1.2))
     return canvas
 
 

@@ -95,6 +95,21 @@ def clouds(rng, side, exponent, lowest=0.0):
     return field / (field.std() + 1e-6)
 
 
+def waves(rng, x, y, finest, n=16):
+    """A smooth field of unit deviation: n plane waves of 0.3 to `finest` cycles across the image.
+
+    Unlike `clouds` the same at any resolution.
+    """
+    frequency = 0.3 * (finest / 0.3) ** rng.random(n)
+    angle, phase = rng.uniform(0, 2 * np.pi, (2, n))
+    weight = rng.normal(0, 1, n) / frequency**0.7
+    field = sum(
+        w * np.cos(np.pi * f * (np.cos(a) * x + np.sin(a) * y) + p)
+        for w, f, a, p in zip(weight, frequency, angle, phase, strict=True)
+    )
+    return field / np.sqrt(np.square(weight).sum() / 2)
+
+
 def cells(rng, side, count, jitter):
     """Voronoi mosaic: (index of the nearest point, distance to the border in image units)."""
     points = rng.uniform(-1.1, 1.1, (count, 2)).astype(np.float32)

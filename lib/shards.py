@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib import world
+from lib import sketches
 from lib.painting import render
 
 SHARD = 2048  # scenes a file
@@ -28,12 +28,14 @@ class Phase:
 
 
 #: Mosaics first, which teach places fastest. Then everything, which taught no place of a single object in
-#: 600,000 scenes; 90,000 of single objects, near pure noise, did. The last phase keeps both.
+#: 600,000 scenes; 90,000 of single objects, near pure noise, did. The fourth phase keeps both; the last one
+#: turns from layout to outlines, which the others starved: they hardly saw little noise.
 CURRICULUM = (
     Phase(32_000, 2.0, mosaics=1.0),
     Phase(650_000, 2.0),
     Phase(740_000, 8.0, singles=1.0),
     Phase(860_000, 3.0, singles=0.15),
+    Phase(1_068_000, 1.5),
 )
 
 
@@ -55,7 +57,7 @@ class PretrainSettings:
     widths: tuple[int, ...] = (48, 96, 160)
     text_width: int = 128
     text_layers: int = 2
-    samples: int = 860_000
+    samples: int = 1_068_000
     curriculum: tuple[Phase, ...] = CURRICULUM
     batch_size: int = 16
     rate: float = 1e-3
@@ -85,7 +87,7 @@ def write_shard(folder, index, settings):
         return
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([settings.seed, index])
-    scenes = [world.sample_scene(rng) for _ in range(SHARD)]
+    scenes = [sketches.sample(rng) for _ in range(SHARD)]
     pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in scenes])
     replace_file(images, lambda path: np.save(path, pixels))
     replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in scenes])))

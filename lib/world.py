@@ -142,6 +142,7 @@ class Scene:
     things: tuple[Thing, ...] = ()
     finish: tuple[tuple[str, ...], ...] = field(default=())
     seed: int = 0
+    hidden: "Scene | None" = None  # what lies under the things, if it is told by its tiles alone
 
     def clauses(self):
         ground = [self.background, *self.detail, *self.colours]
@@ -162,10 +163,12 @@ def held_out(shape, colour, row, column):
 
 
 def kind(caption):
-    """ "mosaic", "single" (one object on a plain background, and one finish at most), or "other"."""
+    """ "mosaic", "picture", "single" (one object on a plain background, one finish at most) or "other"."""
     ground, *clauses = caption.split(" , ")
     if ground.startswith("mosaic"):
         return "mosaic"
+    if ground == "a picture":
+        return "picture"
     counted = {"pair", *COUNTS} & set(caption.split())
     return "single" if ground.startswith("plain") and 1 <= len(clauses) <= 2 and not counted else "other"
 
@@ -207,9 +210,9 @@ def sample_scene(rng, longest=75):
     if rng.random() < 0.35:
         palette = tuple(rng.choice(palette, int(rng.integers(2, 6)), replace=False))
     background, colours, detail, table = _sample_background(rng, palette)
-    finish = _sample_finish(rng, palette)
+    finish = sample_finish(rng, palette)
     n = int(rng.choice(7, p=(0.08, 0.32, 0.22, 0.15, 0.11, 0.07, 0.05)))
-    things = tuple(_sample_thing(rng, palette) for _ in range(n))
+    things = tuple(sample_thing(rng, palette) for _ in range(n))
     scene = Scene(background, colours, detail, table, things, finish, int(rng.integers(2**31)))
     while scene.length() > longest:
         things, finish = (things[:-1], finish) if things else (things, finish[:-1])
@@ -223,14 +226,19 @@ def _some(rng, options, plain=0.6):
     return options[0] if rng.random() < plain else options[int(rng.integers(1, len(options)))]
 
 
-def _sample_thing(rng, palette):
+def sample_thing(rng, palette, count=None):
+    """One thing in colours of the palette, in no combination that is held out.
+
+    count: as in Thing; None draws it.
+    """
     while True:
         shape, colour = str(rng.choice(tuple(SHAPES))), str(rng.choice(palette))
         row, column = (int(i) for i in rng.integers(7, size=2))
         if not held_out(shape, colour, row, column):
             break
     size = str(rng.choice(tuple(SIZES), p=(0.12, 0.2, 0.26, 0.26, 0.16)))
-    count = str(rng.choice(("", "pair", *COUNTS), p=(0.62, 0.14, 0.06, 0.07, 0.07, 0.04)))
+    drawn = str(rng.choice(("", "pair", *COUNTS), p=(0.62, 0.14, 0.06, 0.07, 0.07, 0.04)))
+    count = drawn if count is None else count
     if count in COUNTS:
         size = str(rng.choice(("tiny", "small"), p=(0.7, 0.3)))
     layers = 1 + int(rng.choice(4, p=(0.72, 0.16, 0.08, 0.04))) if size in ("large", "huge", "medium") else 1
@@ -292,7 +300,8 @@ def _sample_table(rng, palette):
     return tuple(tuple(palette[i] for i in row) for row in index)
 
 
-def _sample_finish(rng, palette):
+def sample_finish(rng, palette):
+    """Finishes by chance, each with the colour or direction that it needs, in the order of FINISHES."""
     chances = {
         "mirrored": 0.12,
         "warped": 0.15,

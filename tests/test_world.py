@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import judge, raster, world
+from lib import judge, raster, sketches, world
 from lib.painting import render
 
 LIB = Path(world.__file__).parent
 
 
-def scenes(n, seed=0):
+def scenes(n, seed=0, sample=world.sample_scene):
     rng = np.random.default_rng(seed)
-    return [world.sample_scene(rng) for _ in range(n)]
+    return [sample(rng) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def drawn_pictures():
+    return scenes(150, sample=sketches.sample_picture)
 
 
 def test_a_scene_is_the_same_picture_each_time():
@@ -46,7 +51,7 @@ def test_a_scene_looks_alike_at_two_resolutions():
 
 def test_captions_fit_the_text_encoder_and_its_vocabulary():
     known = set(world.vocabulary())
-    for scene in scenes(500, seed=1):
+    for scene in [*scenes(500, seed=1), *scenes(300, seed=1, sample=sketches.sample)]:
         words = scene.caption().split()
         assert len(words) == scene.length() <= 75
         assert set(words) <= known
@@ -59,6 +64,35 @@ def test_a_tile_of_a_mosaic_is_where_its_word_stands():
         image = render(scene, 70).reshape(3, 7, 10, 7, 10)[:, :, 4:6, :, 4:6].mean((2, 4))
         told = np.array([[world.COLOURS[c] for c in row] for row in scene.table]).transpose(2, 0, 1)
         assert np.abs(image - told).mean() < 0.12
+
+
+def test_a_picture_is_told_by_the_mean_colours_of_its_tiles(drawn_pictures):
+    plain = [s for s in drawn_pictures if not s.things and not s.finish]
+    assert len(plain) > 30
+    for scene in plain:
+        image = render(scene, 56).reshape(3, 7, 8, 7, 8).mean((2, 4))
+        told = np.array([[world.COLOURS[c] for c in row] for row in scene.table]).transpose(2, 0, 1)
+        assert np.abs(image - told).mean() < 0.12
+        assert world.kind(scene.caption()) == "picture"
+    # Its own tiles tell a picture from the others.
+    errors = [np.abs(render(plain[0], 56) - render(s, 56)).mean() for s in plain[1:]]
+    assert min(errors) > 0.02
+
+
+def test_what_a_picture_hides_is_held_out_too(drawn_pictures):
+    hidden = [thing for scene in drawn_pictures for thing in scene.hidden.things]
+    assert len(hidden) > 300
+    for thing in [*hidden, *(t for s in scenes(300, sample=sketches.sample_single) for t in s.things)]:
+        assert not world.held_out(thing.shape, thing.colours[0], thing.row, thing.column)
+
+
+def test_regions_look_alike_at_two_resolutions():
+    differences = []
+    for seed in range(9):
+        scene = world.Scene("regions", ("red", "white", "navy"), seed=seed)
+        small, large = render(scene, 32), render(scene, 64)
+        differences.append(np.abs(large.reshape(3, 32, 2, 32, 2).mean((2, 4)) - small).mean())
+    assert np.median(differences) < 0.04  # a texture, which some have, is drawn per pixel
 
 
 def test_nearly_half_of_the_scenes_are_grey():
@@ -91,7 +125,7 @@ def test_the_judge_sees_nothing_in_an_empty_picture():
 
 
 @pytest.mark.parametrize(
-    "module", ["world", "raster", "painting", "shards", "autoencoder", "mini", "pretrain"]
+    "module", ["world", "sketches", "raster", "painting", "shards", "autoencoder", "mini", "pretrain"]
 )
 def test_the_base_has_seen_no_medicine(module):
     """What trains the base imports no phantom, reads no image file and names no organ."""
