@@ -64,9 +64,9 @@ process; EMA {ema:g}; captions dropped with probability {caption_dropout:g}; see
   nothing.
 - It knows neither perspective nor texture as photographs have them, and {side} pixels hold no fine
   structure: what is learned on real images is the layout, the colour and the coarse texture.
-- Of a single object it obeys colour and place, size hardly, shape not at all: `01_data` measures it. Layout
-  it has learned from mosaics, tile by tile, and what is taught to it by textual inversion looks accordingly
-  blocky.
+- Of a single object it obeys colour and place, size half of the time, shape hardly: `01_data` measures it.
+  Between much noise and little it loses the thread: what is taught to it by textual inversion has the right
+  layout, and ragged outlines.
 """
 
 
