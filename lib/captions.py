@@ -5,7 +5,8 @@ import numpy as np
 from lib.artefacts import remembered
 from lib.denoising import validation_loss
 from lib.imagesets import ImageSet
-from lib.world import COLOURS, COLUMNS, GREYS, ROWS
+from lib.sketches import tiles_of
+from lib.world import COLOURS, GREYS
 
 #: Captions written by hand in the world's words, for each phantom class.
 CAPTIONS = {
@@ -58,16 +59,6 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
 def told_by_tiles(images: ImageSet) -> list[str]:
     """The mean image in words: the world's 7 x 7 tiles, by their nearest colours, as either kind of scene."""
     mean = images.images.mean(0)
-    rows, columns = (
-        np.array_split(np.arange(side), len(names))
-        for side, names in zip(mean.shape[1:], (ROWS, COLUMNS), strict=True)
-    )
     names = GREYS if np.ptp(mean, axis=0).mean() < 0.02 else tuple(COLOURS)
-    palette = np.array([COLOURS[c] for c in names])
-
-    def word(row, column):
-        tile = mean[:, row][:, :, column].mean((1, 2))
-        return names[int(np.abs(palette - tile).sum(1).argmin())]
-
-    tiles = " , ".join(" ".join(word(r, c) for c in columns) for r in rows)
+    tiles = " , ".join(" ".join(row) for row in tiles_of(mean, names))
     return [f"mosaic smooth , {tiles}", f"a picture , {tiles}"]

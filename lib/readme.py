@@ -83,6 +83,31 @@ def difficulty(results: Path) -> str:
     return markdown(("phantom", "classes", "AUC (95 % interval)", "trained on", "tested on"), rows)
 
 
+#: (benchmark, row, unit, aim) of README's table of speed.
+SPEED = (
+    ("against_diffusers", "fp32: ours / the script, once under way", "1", "at least 2"),
+    ("against_diffusers", "fp32: ours / the script, encoding of images included", "1", "at least 2"),
+    ("against_diffusers", "fp32: script", "held-out loss", "-"),
+    ("against_diffusers", "fp32: ours", "held-out loss", "no higher"),
+    ("against_diffusers", "fp32: script", "MB", "-"),
+    ("against_diffusers", "fp32: ours", "MB", "-"),
+    ("training", "update, batch 4", "ms", "-"),
+    ("training", "update, batch 16: share of that product's speed", "1", "0.45, on a GPU"),
+    ("training", "eight concepts at batch 1: one after the other / at once", "1", "at least 2"),
+    ("training", "update, 10 images", "ms", "-"),
+    ("training", "update, 10000 images", "ms", "as with 10"),
+    ("training", "held while training, 10000 images", "kB an image", "the latents alone"),
+    ("sampling", "1 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
+    ("sampling", "8 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
+    ("sampling", "32 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
+    ("sampling", "largest difference of a pixel from diffusers' pictures", "of 1", "float tolerance"),
+    ("slider", "slider to picture, 64 px, 16 steps", "s", "at most 1"),
+    ("run_all-mini", "mini, from nothing", "minutes", "at most 40"),
+    ("run_all-mini", "mini, unchanged, again", "minutes", "at most 2"),
+    ("run_all-smoke", "smoke, from nothing", "minutes", "at most 5"),
+)
+
+
 def speed(results: Path) -> str:
     """What each benchmark was made to find out, beside its aim; the other rows stay in results/."""
     rows = []
@@ -110,31 +135,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed": speed,
     "claims": scorecard,
 }
-
-
-#: (benchmark, row, unit, aim) of README's table of speed.
-SPEED = (
-    ("against_diffusers", "fp32: ours / the script, once under way", "1", "at least 2"),
-    ("against_diffusers", "fp32: ours / the script, encoding of images included", "1", "at least 2"),
-    ("against_diffusers", "fp32: script", "held-out loss", "-"),
-    ("against_diffusers", "fp32: ours", "held-out loss", "no higher"),
-    ("against_diffusers", "fp32: script", "MB", "-"),
-    ("against_diffusers", "fp32: ours", "MB", "-"),
-    ("training", "update, batch 4", "ms", "-"),
-    ("training", "update, batch 16: share of that product's speed", "1", "0.45, on a GPU"),
-    ("training", "eight concepts at batch 1: one after the other / at once", "1", "at least 2"),
-    ("training", "update, 10 images", "ms", "-"),
-    ("training", "update, 10000 images", "ms", "as with 10"),
-    ("training", "held while training, 10000 images", "kB an image", "the latents alone"),
-    ("sampling", "1 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
-    ("sampling", "8 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
-    ("sampling", "32 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
-    ("sampling", "largest difference of a pixel from diffusers' pictures", "of 1", "float tolerance"),
-    ("slider", "slider to picture, 64 px, 16 steps", "s", "at most 1"),
-    ("run_all-mini", "mini, from nothing", "minutes", "at most 40"),
-    ("run_all-mini", "mini, unchanged, again", "minutes", "at most 2"),
-    ("run_all-smoke", "smoke, from nothing", "minutes", "at most 5"),
-)
 
 
 def markdown(header, rows) -> str:

@@ -13,7 +13,7 @@ from lib import world
 from lib.painting import render
 from lib.world import COLOURS, COLUMNS, COUNTS, DIRECTIONS, GREYS, ROWS, SPACINGS, Scene
 
-SIDE = 56  # pixels at which tiles are averaged: eight a tile
+SIDE = 56  # pixels at which a picture is painted to be told: eight a tile
 
 
 def sample(rng) -> Scene:
@@ -25,9 +25,9 @@ def sample(rng) -> Scene:
 
 
 def sample_single(rng) -> Scene:
-    """One object, pair or no pair, on a plain background; nothing else."""
+    """One object on a plain background; nothing else."""
     palette = GREYS if rng.random() < 0.3 else tuple(COLOURS)
-    thing = replace(world.sample_thing(rng, palette), count="")
+    thing = world.sample_thing(rng, palette, count="")
     ground = str(rng.choice([c for c in palette if c != thing.colours[0]]))
     return Scene("plain", (ground,), things=(thing,), seed=int(rng.integers(2**31)))
 
@@ -41,19 +41,26 @@ def sample_picture(rng, longest=75) -> Scene:
     scattered = world.sample_thing(rng, palette, count=str(rng.choice(tuple(COUNTS))))
     things = (scattered,) if rng.random() < 0.3 else ()
     finish = tuple(f for f in world.sample_finish(rng, palette) if f[0] not in ("mirrored", "warped", "lit"))
-    table = table_of(hidden, palette)
-    scene = Scene("a", (), ("picture",), table, things, finish, hidden.seed, hidden)
+    table = tiles_of(render(hidden, SIDE), GREYS if set(palette) <= {*GREYS} else tuple(COLOURS))
+    scene = Scene("a picture", (), (), table, things, finish, hidden.seed, hidden)
     while scene.length() > longest:
         scene = replace(scene, finish=scene.finish[:-1]) if scene.finish else replace(scene, things=())
     return scene
 
 
-def table_of(hidden, palette):
-    """The colour of the palette nearest to the mean of each of 7 x 7 tiles."""
-    tiles = render(hidden, SIDE).reshape(3, len(ROWS), 8, len(COLUMNS), 8).mean((2, 4))
-    names = GREYS if set(palette) <= {*GREYS} else tuple(COLOURS)
-    distance = np.abs(np.array([COLOURS[c] for c in names])[:, :, None, None] - tiles).sum(1)
-    return tuple(tuple(names[i] for i in row) for row in distance.argmin(0))
+def tiles_of(image, names) -> tuple[tuple[str, ...], ...]:
+    """The colour of `names` nearest to the mean of each of 7 x 7 tiles of an image [3, H, W] in [0, 1]."""
+    rows, columns = (
+        np.array_split(np.arange(side), len(words))
+        for side, words in zip(image.shape[1:], (ROWS, COLUMNS), strict=True)
+    )
+    palette = np.array([COLOURS[name] for name in names])
+
+    def nearest(row, column):
+        tile = image[:, row][:, :, column].mean((1, 2))
+        return names[int(np.abs(palette - tile).sum(1).argmin())]
+
+    return tuple(tuple(nearest(row, column) for column in columns) for row in rows)
 
 
 def _sample_hidden(rng, palette):

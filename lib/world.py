@@ -145,7 +145,7 @@ class Scene:
     hidden: "Scene | None" = None  # what lies under the things, if it is told by its tiles alone
 
     def clauses(self):
-        ground = [self.background, *self.detail, *self.colours]
+        ground = [*self.background.split(), *self.detail, *self.colours]
         rows = [list(row) for row in self.table]
         return [ground, *rows, *(t.words() for t in self.things), *(list(f) for f in self.finish)]
 
