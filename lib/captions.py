@@ -5,7 +5,7 @@ import numpy as np
 from lib.artefacts import remembered
 from lib.denoising import validation_loss
 from lib.imagesets import ImageSet
-from lib.sketches import tiles_of
+from lib.scenes import tiles_of
 from lib.world import COLOURS, GREYS
 
 #: Captions written by hand in the world's words, for each phantom class.

@@ -61,6 +61,21 @@ class Config:
         return cls(**{name: _checked(name, value, hints[name]) for name, value in values.items()})
 
 
+@dataclasses.dataclass(frozen=True)
+class Common(Config):
+    """What every notebook is given, by the mapping `common` of a profile.
+
+    base, output   a model folder or hub id; the folder under which figures/ and results/ are written
+    device         cpu, cuda or mps; None: the best there is
+    """
+
+    profile: str
+    base: str
+    output: str
+    device: str | None
+    seed: int
+
+
 def _assigned(sources: list[str]) -> list[str]:
     """Names assigned by the leading sources that assign literals and do nothing else."""
     names = []

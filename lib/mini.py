@@ -31,7 +31,7 @@ pipe("plain navy , middle left large yellow circle", height={side}, width={side}
 
 ## What it has seen
 
-{scenes:,} captioned procedural scenes, written by `lib/world.py` and `lib/sketches.py` and painted by
+{scenes:,} captioned procedural scenes, written by `lib/world.py` and `lib/scenes.py` and painted by
 `lib/painting.py`: shapes, blobs, lines, cells, mosaics, maps of regions, gradients, noise and textures, in
 colour and in grey. No photograph, no medical image and no phantom; a test holds the code to that.
 Combinations that `lib.world.held_out` names are in no scene: the captions that the base is tested with are

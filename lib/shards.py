@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib import sketches
+from lib import scenes
 from lib.painting import render
 
 SHARD = 2048  # scenes a file
@@ -87,7 +87,7 @@ def write_shard(folder, index, settings):
         return
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([settings.seed, index])
-    scenes = [sketches.sample(rng) for _ in range(SHARD)]
+    scenes = [scenes.sample_scene(rng) for _ in range(SHARD)]
     pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in scenes])
     replace_file(images, lambda path: np.save(path, pixels))
     replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in scenes])))

@@ -14,8 +14,9 @@ from lib.base import load_base
 from lib.mini import build_text_encoder, build_tokenizer, export
 from lib.painting import render
 from lib.pretrain import Trainer, stages
+from lib.scenes import sample_scene
 from lib.shards import Phase, PretrainSettings
-from lib.world import kind, sample_scene, vocabulary
+from lib.world import kind, vocabulary
 
 TINY = PretrainSettings(
     widths=(32, 32, 32), text_width=16, text_layers=1, batch_size=2, warmup=2, samples=12, scenes=8,

@@ -7,29 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import judge, raster, sketches, world
+from lib import judge, raster, scenes, world
 from lib.painting import render
 
 LIB = Path(world.__file__).parent
 
 
-def scenes(n, seed=0, sample=world.sample_scene):
+def sampled(n, seed=0, sample=scenes.sample_named):
     rng = np.random.default_rng(seed)
     return [sample(rng) for _ in range(n)]
 
 
 @pytest.fixture(scope="module")
 def drawn_pictures():
-    return scenes(150, sample=sketches.sample_picture)
+    return sampled(150, sample=scenes.sample_picture)
 
 
 def test_a_scene_is_the_same_picture_each_time():
-    for scene in scenes(20):
+    for scene in sampled(20):
         assert np.array_equal(render(scene), render(scene))
 
 
 def test_pictures_are_rgb_in_range_at_any_side():
-    for scene, side in zip(scenes(60), [32, 64, 96] * 20, strict=True):
+    for scene, side in zip(sampled(60), [32, 64, 96] * 20, strict=True):
         image = render(scene, side)
         assert image.shape == (3, side, side) and image.dtype == np.float32
         assert image.min() >= 0 and image.max() <= 1
@@ -37,7 +37,7 @@ def test_pictures_are_rgb_in_range_at_any_side():
 
 def test_a_scene_looks_alike_at_two_resolutions():
     differences = []
-    for scene in scenes(40, seed=3):
+    for scene in sampled(40, seed=3):
         if {f[0] for f in scene.finish} & {"grainy", "noisy"} or scene.background in (
             "rough",
             "cloudy",
@@ -51,14 +51,14 @@ def test_a_scene_looks_alike_at_two_resolutions():
 
 def test_captions_fit_the_text_encoder_and_its_vocabulary():
     known = set(world.vocabulary())
-    for scene in [*scenes(500, seed=1), *scenes(300, seed=1, sample=sketches.sample)]:
+    for scene in [*sampled(500, seed=1), *sampled(300, seed=1, sample=scenes.sample_scene)]:
         words = scene.caption().split()
         assert len(words) == scene.length() <= 75
         assert set(words) <= known
 
 
 def test_a_tile_of_a_mosaic_is_where_its_word_stands():
-    tables = [s for s in scenes(600, seed=5) if s.background == "mosaic" and not s.things and not s.finish]
+    tables = [s for s in sampled(600, seed=5) if s.background == "mosaic" and not s.things and not s.finish]
     assert len(tables) > 3
     for scene in tables:
         image = render(scene, 70).reshape(3, 7, 10, 7, 10)[:, :, 4:6, :, 4:6].mean((2, 4))
@@ -82,7 +82,7 @@ def test_a_picture_is_told_by_the_mean_colours_of_its_tiles(drawn_pictures):
 def test_what_a_picture_hides_is_held_out_too(drawn_pictures):
     hidden = [thing for scene in drawn_pictures for thing in scene.hidden.things]
     assert len(hidden) > 300
-    for thing in [*hidden, *(t for s in scenes(300, sample=sketches.sample_single) for t in s.things)]:
+    for thing in [*hidden, *(t for s in sampled(300, sample=scenes.sample_single) for t in s.things)]:
         assert not world.held_out(thing.shape, thing.colours[0], thing.row, thing.column)
 
 
@@ -96,12 +96,12 @@ def test_regions_look_alike_at_two_resolutions():
 
 
 def test_nearly_half_of_the_scenes_are_grey():
-    grey = [np.ptp(render(s), axis=0).mean() < 0.03 for s in scenes(300, seed=2)]
+    grey = [np.ptp(render(s), axis=0).mean() < 0.03 for s in sampled(300, seed=2)]
     assert 0.3 < np.mean(grey) < 0.6
 
 
 def test_held_out_combinations_never_appear():
-    for scene in scenes(2000, seed=4):
+    for scene in sampled(2000, seed=4):
         for thing in scene.things:
             assert not world.held_out(thing.shape, thing.colours[0], thing.row, thing.column)
 
@@ -125,7 +125,7 @@ def test_the_judge_sees_nothing_in_an_empty_picture():
 
 
 @pytest.mark.parametrize(
-    "module", ["world", "sketches", "raster", "painting", "shards", "autoencoder", "mini", "pretrain"]
+    "module", ["world", "scenes", "raster", "painting", "shards", "autoencoder", "mini", "pretrain"]
 )
 def test_the_base_has_seen_no_medicine(module):
     """What trains the base imports no phantom, reads no image file and names no organ."""
