@@ -13,7 +13,6 @@ from lib import raster
 from lib.painting import render
 from lib.raster import SHAPES
 from lib.world import (
-    BACKGROUNDS,
     COLOURS,
     COLUMNS,
     COUNTS,
@@ -33,6 +32,47 @@ from lib.world import (
     held_out,
 )
 
+#: How often a background is drawn: of scenes that are told by what is in them, and of what pictures hide.
+NAMED = {
+    "plain": 0.16,
+    "gradient": 0.08,
+    "cloudy": 0.07,
+    "misty": 0.04,
+    "rough": 0.04,
+    "striped": 0.04,
+    "checked": 0.03,
+    "rippled": 0.03,
+    "cellular": 0.04,
+    "veined": 0.03,
+    "banded": 0.05,
+    "mosaic": 0.32,
+    "piled": 0.035,
+    "spotlit": 0.035,
+}
+HIDDEN = {
+    "regions": 0.45,
+    "plain": 0.15,
+    "gradient": 0.1,
+    "spotlit": 0.08,
+    "banded": 0.08,
+    "misty": 0.06,
+    "cellular": 0.05,
+    "veined": 0.03,
+}
+#: How often each finish is put on; what bends or lights a picture is told by its tiles.
+FINISHED = {
+    "mirrored": 0.12,
+    "warped": 0.15,
+    "lit": 0.1,
+    "blurry": 0.1,
+    "grainy": 0.14,
+    "noisy": 0.06,
+    "dim": 0.06,
+    "pale": 0.06,
+    "framed": 0.07,
+    "windowed": 0.07,
+}
+HIDDEN_FINISHED = {"mirrored": 0.25, "warped": 0.3, "lit": 0.15}
 SIDE = 56  # pixels at which a picture is painted to be told: eight a tile
 
 
@@ -54,9 +94,14 @@ def sample_named(rng, longest=75):
     n = int(rng.choice(7, p=(0.08, 0.32, 0.22, 0.15, 0.11, 0.07, 0.05)))
     things = tuple(_sample_thing(rng, palette) for _ in range(n))
     scene = Scene(background, colours, detail, table, things, finish, int(rng.integers(2**31)))
+    return _shortened(scene, longest)
+
+
+def _shortened(scene, longest):
+    """The scene without its last things, and then its last finishes, that its caption has no room for."""
     while scene.length() > longest:
-        things, finish = (things[:-1], finish) if things else (things, finish[:-1])
-        scene = Scene(background, colours, detail, table, things, finish, scene.seed)
+        part = "things" if scene.things else "finish"
+        scene = replace(scene, **{part: getattr(scene, part)[:-1]})
     return scene
 
 
@@ -98,13 +143,9 @@ def _sample_thing(rng, palette, count=None):
     )
 
 
-def _sample_background(rng, palette):
-    kind = str(
-        rng.choice(
-            BACKGROUNDS,
-            p=(0.16, 0.08, 0.07, 0.04, 0.04, 0.04, 0.03, 0.03, 0.04, 0.03, 0.05, 0.32, 0.035, 0.035),
-        )
-    )
+def _sample_background(rng, palette, shares=NAMED):
+    """(background, colours, detail, table) of a Scene; shares: background -> probability."""
+    kind = str(rng.choice(tuple(shares), p=tuple(shares.values())))
     pick = lambda n: tuple(str(c) for c in rng.choice(palette, n, replace=n > len(palette)))  # noqa: E731
     direction, spacing = str(rng.choice(tuple(DIRECTIONS))), str(rng.choice(tuple(SPACINGS)))
     if kind == "plain":
@@ -115,6 +156,8 @@ def _sample_background(rng, palette):
         return kind, pick(2), (spacing, direction), ()
     if kind in ("checked", "cellular", "veined", "piled"):
         return kind, pick(3 if kind == "piled" else 2), (spacing,), ()
+    if kind == "regions":
+        return kind, pick(int(rng.integers(2, 6))), (), ()
     if kind == "banded":
         return kind, pick(int(rng.integers(2, 6))), (direction,), ()
     if kind == "mosaic":
@@ -140,22 +183,10 @@ def _sample_table(rng, palette):
     return tuple(tuple(palette[i] for i in row) for row in index)
 
 
-def _sample_finish(rng, palette):
+def _sample_finish(rng, palette, chances=FINISHED):
     """Finishes by chance, each with the colour or direction that it needs, in the order of FINISHES."""
-    chances = {
-        "mirrored": 0.12,
-        "warped": 0.15,
-        "lit": 0.1,
-        "blurry": 0.1,
-        "grainy": 0.14,
-        "noisy": 0.06,
-        "dim": 0.06,
-        "pale": 0.06,
-        "framed": 0.07,
-        "windowed": 0.07,
-    }
     chosen = []
-    for name in FINISHES:
+    for name in filter(chances.__contains__, FINISHES):
         if rng.random() < chances[name]:
             extra = {"lit": tuple(DIRECTIONS), "framed": palette, "windowed": palette}.get(name)
             chosen.append((name, str(rng.choice(extra))) if extra else (name,))
@@ -178,12 +209,9 @@ def sample_picture(rng, longest=75) -> Scene:
     hidden = _sample_hidden(rng, palette)
     scattered = _sample_thing(rng, palette, count=str(rng.choice(tuple(COUNTS))))
     things = (scattered,) if rng.random() < 0.3 else ()
-    finish = tuple(f for f in _sample_finish(rng, palette) if f[0] not in ("mirrored", "warped", "lit"))
+    finish = _sample_finish(rng, palette, {f: c for f, c in FINISHED.items() if f not in HIDDEN_FINISHED})
     table = tiles_of(render(hidden, SIDE), GREYS if set(palette) <= {*GREYS} else tuple(COLOURS))
-    scene = Scene("a picture", (), (), table, things, finish, hidden.seed, hidden)
-    while scene.length() > longest:
-        scene = replace(scene, finish=scene.finish[:-1]) if scene.finish else replace(scene, things=())
-    return scene
+    return _shortened(Scene("a picture", (), (), table, things, finish, hidden.seed, hidden), longest)
 
 
 def tiles_of(image, names) -> tuple[tuple[str, ...], ...]:
@@ -202,25 +230,10 @@ def tiles_of(image, names) -> tuple[tuple[str, ...], ...]:
 
 
 def _sample_hidden(rng, palette):
-    pick = lambda n: tuple(str(c) for c in rng.choice(palette, n, replace=n > len(palette)))  # noqa: E731
-    direction = (str(rng.choice(tuple(DIRECTIONS))),)
-    ground = str(
-        rng.choice(
-            ("regions", "plain", "gradient", "spotlit", "banded", "misty", "cellular", "veined"),
-            p=(0.45, 0.15, 0.1, 0.08, 0.08, 0.06, 0.05, 0.03),
-        )
-    )
-    n = {"plain": 1, "regions": int(rng.integers(2, 6)), "banded": int(rng.integers(2, 5))}.get(ground, 2)
-    detail = direction if ground in ("gradient", "banded") else ()
-    if ground in ("cellular", "veined"):
-        detail = (str(rng.choice(tuple(SPACINGS))),)
+    background, colours, detail, table = _sample_background(rng, palette, HIDDEN)
     things = tuple(_sample_hidden_thing(rng, palette) for _ in range(min(12, rng.poisson(4.5))))
-    finish = [
-        found
-        for found, chance in ((("warped",), 0.3), (("mirrored",), 0.25), (("lit", *direction), 0.15))
-        if rng.random() < chance
-    ]
-    return Scene(ground, pick(n), detail, (), things, tuple(finish), int(rng.integers(2**31)))
+    finish = _sample_finish(rng, palette, HIDDEN_FINISHED)
+    return Scene(background, colours, detail, table, things, finish, int(rng.integers(2**31)))
 
 
 def _sample_hidden_thing(rng, palette):
