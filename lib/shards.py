@@ -87,10 +87,10 @@ def write_shard(folder, index, settings):
         return
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([settings.seed, index])
-    scenes = [scenes.sample_scene(rng) for _ in range(SHARD)]
-    pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in scenes])
+    painted = [scenes.sample_scene(rng) for _ in range(SHARD)]
+    pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in painted])
     replace_file(images, lambda path: np.save(path, pixels))
-    replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in scenes])))
+    replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in painted])))
 
 
 def replace_file(path, write):
