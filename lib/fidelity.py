@@ -218,7 +218,7 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
         first, last = steps.iloc[0], steps.iloc[-1]
         floor, control = (part[part.condition == c].iloc[0] for c in ("real", "untrained"))
         for metric, more in METRICS.items():
-            worse, better = (first, last) if more else (last, first)
+            lows, highs = ([end[f"{metric}_{side}"] for end in (first, last)] for side in ("low", "high"))
             whole = control[metric] - floor[metric]
             table.append(
                 {
@@ -233,7 +233,7 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
                     "last": last[metric],
                     "untrained": control[metric],
                     "floor": floor[metric],
-                    "apart": bool(worse[f"{metric}_high"] < better[f"{metric}_low"]),
+                    "apart": bool(max(lows) > min(highs)),
                     "closed": (control[metric] - last[metric]) / whole if whole else np.nan,
                 }
             )

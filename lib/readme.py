@@ -83,6 +83,49 @@ def difficulty(results: Path) -> str:
     return markdown(("phantom", "classes", "AUC (95 % interval)", "trained on", "tested on"), rows)
 
 
+def gain(results: Path) -> str:
+    """AUC of the classifiers of the paper's table, and of one whose labels were shuffled."""
+    kinds = ("real", "real + synthetic", "synthetic", "synthetic, few", "shuffled labels")
+    rows = []
+    for table in _everywhere(results, "06_auc_gain-summary", "in_table"):
+        for (name, label), part in table[table.in_table].groupby(["dataset", "class"], sort=False):
+            found = {r.kind: r for r in part.itertuples()}
+            cells = [
+                _span(found[k].auc, found[k].low, found[k].high, 3) if k in found else "-" for k in kinds
+            ]
+            real = found["real"]
+            rows.append((f"{name}, {label}", *cells, int(real.n_real), int(real.n_test), int(real.seeds)))
+    names = ("real", "real + synthetic", "synthetic alone", "synthetic, of 10 images", "shuffled labels")
+    return markdown(("images", *names, "real cases", "test cases", "seeds"), rows)
+
+
+def privacy(results: Path) -> str:
+    """What tells an embedding's training images from others, beside a U-Net that memorised."""
+    rows = []
+    for table in _everywhere(results, "10_sharing_and_privacy", "auc_shadow"):
+        full = table[table.auc_shadow.notna() & table.vectors.isin((0, table.vectors.max()))]
+        for _, r in full.drop_duplicates(["dataset", "kind", "n_train"]).iterrows():
+            what = f"{r.vectors} vectors" if r.vectors else r.kind
+            cells = [
+                _span(r[name], r[f"{name}_low"], r[f"{name}_high"], 2)
+                for name in ("auc_shadow", "auc_pictures", "ratio_base")
+            ]
+            rows.append((f"{r.dataset}, {r['class']}", what, r.n_train, *cells, r.n_held))
+    names = ("AUC by loss less a shadow's", "AUC by generated images", "distance, training / held-out")
+    return markdown(("images", "trained", "images seen", *names, "held out"), rows)
+
+
+def _everywhere(results, stem, column):
+    """The table of the phantoms, then those of real images, of the tables of that name with that column."""
+    paths = (results / f"{stem}.csv", *sorted(results.glob(f"real-{stem}-*.csv")))
+    tables = [pd.read_csv(p) for p in paths if p.is_file()]
+    return [t for t in tables if column in t]
+
+
+def _span(value, low, high, digits):
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
 #: (benchmark, row, unit, aim) of README's table of speed.
 SPEED = (
     ("against_diffusers", "fp32: ours / the script, once under way", "1", "at least 2"),
@@ -132,6 +175,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "gap": gap,
     "embeddings": embeddings,
     "difficulty": difficulty,
+    "gain": gain,
+    "privacy": privacy,
     "speed": speed,
     "claims": scorecard,
 }

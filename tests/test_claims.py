@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.claims import CLAIMS, MISSING, claims
+from lib.fidelity import METRICS, trend
 
 
 def test_nothing_measured_is_said(tmp_path):
@@ -25,16 +26,40 @@ def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
 
 
 @pytest.mark.parametrize(
-    "gain, low, verdict", [(0.03, 0.01, "holds"), (0.03, -0.01, "not apart"), (-0.02, -0.05, "fails")]
+    "gain, low, high, verdict",
+    [
+        (0.03, 0.01, 0.06, "holds"),
+        (0.03, -0.01, 0.06, "not apart"),
+        (-0.02, -0.05, 0.01, "not apart"),
+        (-0.02, -0.05, -0.01, "fails"),
+    ],
 )
-def test_the_gain_is_that_of_the_papers_table(tmp_path, gain, low, verdict):
+def test_the_gain_is_that_of_the_papers_table(tmp_path, gain, low, high, verdict):
     row = {"dataset": "prostate", "kind": "real + synthetic", "in_table": True, "gain": gain, "low": low}
-    row |= {"high": 0.06, "auc": 0.81, "against_auc": 0.78, "control_auc": 0.49, "n_test": 200, "seeds": 5}
+    row |= {"high": high, "auc": 0.81, "against_auc": 0.78, "control_auc": 0.49, "n_test": 200, "seeds": 5}
     rows = [row, row | {"in_table": False}, row | {"kind": "synthetic"}]
     pd.DataFrame(rows).to_csv(tmp_path / "06_auc_gain-gain.csv", index=False)
     found = claims(tmp_path)
     (mine,) = found[found.claim == "synthetic images raise the AUC"].itertuples()
     assert mine.verdict == verdict and "0.780 to 0.810" in mine.phantoms and "0.490" in mine.control
+
+
+@pytest.mark.parametrize(
+    "last, verdict", [((0.5, 0.4, 0.6), "holds"), ((0.9, 0.8, 1.2), "not apart"), ((2.0, 1.9, 2.2), "fails")]
+)
+def test_the_trend_may_go_the_wrong_way(tmp_path, last, verdict):
+    def row(condition, vectors, kid, low, high):
+        row = {"dataset": "prostate", "class": "tumour", "condition": condition}
+        row |= {"vectors": vectors, "n_real": 100, "n_fake": 48}
+        return row | {
+            f"{m}{end}": v for m in METRICS for end, v in (("", kid), ("_low", low), ("_high", high))
+        }
+
+    rows = [row("real", 0, 0.0, 0.0, 0.0), row("untrained", 64, 9.0, 9.0, 9.0)]
+    rows += [row("embedding", 1, 1.0, 0.9, 1.1), row("embedding", 64, *last)]
+    trend(pd.DataFrame(rows), "vectors").to_csv(tmp_path / "03_embedding_size-trend.csv", index=False)
+    (mine,) = (r for r in claims(tmp_path).itertuples() if r.phantoms.startswith("prostate"))
+    assert mine.verdict == verdict
 
 
 @pytest.mark.parametrize("better, verdict", [("low", "holds"), ("high", "fails"), ("not apart", "not apart")])
