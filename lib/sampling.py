@@ -2,7 +2,7 @@
 
 Every image has a generator of its own, seeded with seed + its place, so that the batch size never changes
 a sample (but for the last bits of floating point). Text states are encoded once, and the guided
-predictions of all images and prompts go through the U-Net together.
+predictions of all images and prompts go through the U-Net together, which computes once what they share.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
 from scipy.ndimage import gaussian_filter
 
+from lib.attention import Shared
 from lib.embedding import Embedding
 from lib.errors import UserError, within_memory
 
@@ -171,13 +172,11 @@ def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
     scheduler = _scheduler(base, sampler, steps)
     n, m = len(noise), len(states)
     latents = noise * scheduler.init_noise_sigma
-    repeated = states.repeat_interleave(n, 0)
     extra = {"generator": generators} if sampler == "euler_a" else {}
-    text = {"encoder_hidden_states": repeated, "cross_attention_kwargs": {"kept": {}}}
+    text = {"encoder_hidden_states": states, "cross_attention_kwargs": {"shared": Shared(n, m)}}
     for step, time in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, time)
-        batch = scaled.repeat(m, 1, 1, 1).to(base.dtype)
-        predicted = base.unet(batch, time, **text).sample.float().view(m, *latents.shape)
+        predicted = base.unet(scaled.to(base.dtype), time, **text).sample.float().view(m, *latents.shape)
         guided = torch.einsum("m,mnchw->nchw", weights, predicted)
         latents = scheduler.step(guided, time, latents, return_dict=False, **extra)[0]
         if keep:
