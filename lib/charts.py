@@ -1,5 +1,6 @@
 """Charts of interpolation, composition and inpainting. As lib.figures: no torch, no computation but means."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.patches import Rectangle
@@ -7,6 +8,11 @@ from matplotlib.patches import Rectangle
 from lib.figures import COLOURS, panels
 
 _WAYS = {"AND": "#0072B2", "vectors": "#D55E00"}
+_QUANTITIES = {
+    "ctr": "cardiothoracic ratio",
+    "area": "nucleus area, share",
+    "conspicuity": "lesion conspicuity",
+}
 _CONDITIONS = {"original": COLOURS["real"], "diseased": COLOURS["tumour"], "healthy": COLOURS["healthy"]}
 
 
@@ -24,7 +30,8 @@ def interpolation_chart(table):
         reach = 0.1 * (high - low) + 1e-9
         ax.set_ylim(low - reach, high + reach)
         n = part.noise.nunique()
-        ax.set(title=f"{name}, {label} (n = {n})", xlabel="weight of the disease", ylabel=quantity)
+        ax.set(title=f"{name}, {label} (n = {n})", xlabel="weight of the disease")
+        ax.set_ylabel(_QUANTITIES.get(quantity, quantity))
     axes[0, 0].legend(fontsize=6)
     return fig
 
@@ -46,7 +53,8 @@ def presence_chart(table):
             ax.add_patch(_frame(x, y))
         ax.grid(False)
         ax.set(xlabel="", ylabel="", title=f"{way} (n = {part.n.iloc[0]})")
-        ax.tick_params(axis="x", rotation=45, length=0)
+        ax.tick_params(axis="x", length=0)
+        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         ax.tick_params(axis="y", rotation=0, length=0)
     return fig
 
@@ -67,5 +75,7 @@ def contrast_chart(table, summary):
         ax.axhline(summary[summary.dataset == name].limit.iloc[0], color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="", ylabel="contrast in the mask")
-    axes[0, 0].legend(fontsize=5.5)
+    dots, names = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].get_legend().remove()
+    fig.legend(dots, names, loc="outside lower center", ncols=len(names))
     return fig
