@@ -15,6 +15,7 @@ from lib.config import ROOT
 from lib.runs import atomic_write
 
 MISSING = "not measured"
+NO_TRUTH = "no ground truth"
 COLUMNS = ("claim", "paper", "phantoms", "real", "n", "seeds", "interval", "verdict", "control")
 
 
@@ -90,7 +91,7 @@ def _interpolation(table):
             r.n,
             1,
             f"{r.low:.2f} to {r.high:.2f}",
-            verdict if known else "no ground truth",
+            verdict if known else NO_TRUTH,
             f"vectors mixed instead: {mixed:.2f}",
         )
 

@@ -1,24 +1,44 @@
 """The front page: the method drawn as one figure, and the table of notebooks."""
 
+import base64
 import json
+from html import escape
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
 
+from lib.claims import CLAIMS, MISSING, NO_TRUTH, claims
 from lib.figures import COLOURS, use_style
 from lib.runs import runs_root
 
-#: notebook -> the claim of the paper that it measures
-CLAIMS = {
-    "00_overview": "-",
-    "01_data": "the base knows the world, not the clinic",
-    "02_textual_inversion": "about 100 images and a file under 1 MB teach a frozen model a modality",
-    "03_embedding_size": "larger embeddings draw better; 64 vectors were chosen",
-    "04_sample_count": "more training images draw better; 100 were chosen",
-    "90_explore": "the same by hand: interpolate, compose, inpaint, prompt and train in widgets",
-    "99_pretrain_mini": "where the embedded base comes from",
+#: notebook -> what it measures, in the paper's words where it has them, and the figure that shows it
+CONTENTS = {
+    "01_data": ("the base knows the world, not the clinic", "01_data"),
+    "02_textual_inversion": (
+        "about 100 images and a file under 1 MB teach a frozen model a modality",
+        "02_textual_inversion-teaser",
+    ),
+    "03_embedding_size": ("larger embeddings draw better; 64 vectors were chosen", "03_embedding_size-chest"),
+    "04_sample_count": ("more training images draw better; 100 were chosen", "04_sample_count-chest"),
+    "05_guidance": ("low guidance looks most real; 2 was chosen", "05_guidance-grid"),
+    "06_auc_gain": ("synthetic images raise a classifier's AUC, 0.780 to 0.803", "06_auc_gain"),
+    "07_interpolation": ("disease grows with its weight", "07_interpolation-chest"),
+    "08_composition": ("findings combine in one picture", "08_composition-chest"),
+    "09_inpainting": ("a lesion is painted where one is wanted", "09_inpainting-chest"),
+    "10_sharing_and_privacy": (
+        "small files are shared, with fewer privacy concerns",
+        "10_sharing_and_privacy",
+    ),
+    "11_training_dynamics": ("50,000 to 100,000 steps of batch 1", "11_training_dynamics"),
+    "90_explore": (
+        "the same by hand: interpolate, compose, inpaint, prompt and train in widgets",
+        "90_explore-screen-interpolation",
+    ),
+    "99_pretrain_mini": ("where the embedded base comes from", "01_data-world"),
 }
 
 
@@ -92,11 +112,14 @@ def _millions(module) -> str:
     return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} M"
 
 
-def notebook_table(folder: Path, profile: str) -> pd.DataFrame:
-    """One row a notebook: its title, the claim it measures, and the minutes of its last run here."""
+def notebook_table(folder: Path, results: Path, profile: str) -> pd.DataFrame:
+    """One row a notebook in `folder`: stem, title, claim, how often it held, and the minutes of its last run.
+
+    results: the folder of the tables that lib.claims reads
+    """
     path = runs_root() / "timings.json"
     timings = json.loads(path.read_text()) if path.is_file() else {}
-    rows = []
+    held, rows = _held(claims(results)), []
     for notebook in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
         seconds = timings.get(f"{profile}/{notebook.stem}")
@@ -104,8 +127,48 @@ def notebook_table(folder: Path, profile: str) -> pd.DataFrame:
             {
                 "notebook": notebook.stem,
                 "title": first.splitlines()[0].lstrip("# "),
-                "claim": CLAIMS.get(notebook.stem, "-"),
+                "claim": CONTENTS.get(notebook.stem, ("-",))[0],
+                "here": held.get(notebook.stem, "-"),
                 "minutes": "-" if seconds is None else f"{seconds / 60:.1f}",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _held(scorecard: pd.DataFrame) -> dict[str, str]:
+    """notebook -> "holds: 1 of 5 on phantoms, 0 of 3 on real images", of the scorecard's rows that could."""
+    told = {}
+    for claim, _, table, _ in CLAIMS:
+        rows, counts = scorecard[scorecard.claim == claim], []
+        for column, name in (("phantoms", "phantoms"), ("real", "real images")):
+            verdicts = rows[rows[column] != MISSING].verdict.loc[lambda v: v != NO_TRUTH]
+            counts += [f"{(verdicts == 'holds').sum()} of {len(verdicts)} on {name}"] if len(verdicts) else []
+        stem = next(stem for stem in CONTENTS if table.startswith(stem))
+        told[stem] = "holds: " + ", ".join(counts) if counts else MISSING
+    return told
+
+
+def gallery(table: pd.DataFrame, figures: Path, width: int = 240) -> str:
+    """`notebook_table` as HTML: a picture of each notebook beside it, both leading there.
+
+    figures: the folder of PNG files; one that is missing is left out. width: of a picture, in pixels
+    """
+    rows = []
+    for row in table.itertuples():
+        picture = figures / f"{CONTENTS.get(row.notebook, ('', ''))[1]}.png"
+        shown = _thumbnail(picture, width, row.title) if picture.is_file() else ""
+        link = f'<a href="{row.notebook}.ipynb">'
+        cells = (f"{link}{shown}</a>", f"{link}{escape(row.title)}</a>", *map(escape, row[3:]))
+        rows.append("<tr>" + "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells) + "</tr>")
+    names = ("", "notebook", "the paper, or what it leaves open", "here", "minutes")
+    head = "".join(f'<th style="text-align: left">{name}</th>' for name in names)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _thumbnail(path, width, title):
+    with Image.open(path) as image:
+        small = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
+    content = BytesIO()
+    small.save(content, "PNG", optimize=True)
+    data = base64.b64encode(content.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(title)}" width="{width}">'

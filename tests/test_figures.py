@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from lib import figures, judge, readme
+from lib.claims import MISSING
 from lib.config import ROOT
 from lib.measures import difficulty_table, obedience_table, truth_table, wilson
 from lib.output import Output
-from lib.overview import method_figure, notebook_table
+from lib.overview import CONTENTS, gallery, method_figure, notebook_table
 from lib.painting import render
 from lib.tasks import image_sets
 
@@ -69,9 +70,23 @@ def test_the_method_figure_names_the_sizes_of_this_base(base):
 
 
 def test_every_notebook_is_in_the_front_pages_table():
-    table = notebook_table(ROOT / "notebooks", "mini")
+    table = notebook_table(ROOT / "notebooks", ROOT / "results", "mini")
     numbered = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    assert all(any(name in str(cell) for cell in table.to_numpy().ravel()) for name in numbered)
+    assert list(table.notebook) == numbered and set(CONTENTS) == set(numbered[1:])
+    held = table.set_index("notebook").here
+    assert held["03_embedding_size"].startswith("holds: ") and held["11_training_dynamics"] == "-"
+
+
+def test_every_notebook_has_its_picture_and_leads_there():
+    table = notebook_table(ROOT / "notebooks", ROOT / "results", "mini")
+    page = gallery(table, ROOT / "figures", width=60)
+    assert all(page.count(f'href="{stem}.ipynb"') == 2 for stem in table.notebook)
+    drawn = [stem for stem, (_, name) in CONTENTS.items() if (ROOT / "figures" / f"{name}.png").is_file()]
+    assert page.count("data:image/png;base64,") == len(drawn) >= 12
+
+
+def test_without_results_nothing_is_said_to_hold(tmp_path):
+    assert set(notebook_table(ROOT / "notebooks", tmp_path, "mini").here) == {MISSING, "-"}
 
 
 def test_what_shows_patients_stays_out_of_figures(tmp_path, runs_folder, images):
