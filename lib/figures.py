@@ -158,7 +158,7 @@ def fidelity_chart(rows, by, label):
     metrics = [m for m in ("kid", "fid", "precision", "recall", "density", "coverage") if m in rows]
     fig, axes = panels(2, 3, 6.9, 3.7)
     values = sorted(rows[rows.condition == "embedding"][by].unique())
-    left = values[0] / (2 if len(values) < 2 else values[1] / values[0]) ** 0.5
+    left = values[0] / max(4, values[min(1, len(values) - 1)] / values[0]) ** 0.5
     for ax, metric in zip(axes.flat, metrics, strict=True):
         for name, part in rows.groupby("dataset", sort=False):
             colour = COLOURS.get(name, COLOURS["generated"])
@@ -175,11 +175,14 @@ def fidelity_chart(rows, by, label):
         ax.set_xticks([left, *values], ["none", *(str(v) for v in values)])
         ax.minorticks_off()
         ax.set_title(metric.upper() if metric in ("kid", "fid") else metric)
+    axes[0, 0].set_yscale("symlog", linthresh=0.1)  # a floor near 0, embeddings near 1, the control far above
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
+    axes[0, 0].set_ylim(-0.1, 2 * rows.kid.max() + 0.1)
     for ax in axes[1]:
         ax.set_xlabel(label)
     n = rows[rows.condition == "embedding"].iloc[0]
     axes[0, 1].set_title(f"FID (n = {n.n_real} real, {n.n_fake} drawn)")
-    axes[0, 0].legend(fontsize=6)
+    axes[0, 1].legend(fontsize=6, loc="upper right")
     return fig
 
 
