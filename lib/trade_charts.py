@@ -138,11 +138,14 @@ def dose_chart(summary):
         _bars(axes[0, 0], grown.sort_values("n_synthetic"), "n_synthetic", colour, name, 12 * k)
         most = both[both.n_synthetic == both.n_synthetic.max()]
         for line, style, what in ((real, "--", "real alone"), (most, "-", "with synthetic")):
+            if line.n_real.nunique() < 2:
+                continue
             _bars(axes[0, 1], line.sort_values("n_real"), "n_real", colour, f"{name}, {what}", 1.5 * k, style)
     axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
     axes[0, 1].set(xlabel="real cases")
     for ax in axes[0]:
-        ax.legend(fontsize=6)
+        ax.legend(*ax.get_legend_handles_labels(), fontsize=6)
+        ax.set_ylim(0.3, 1)
     return fig
 
 
