@@ -144,7 +144,7 @@ def dose_chart(summary):
     axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
     axes[0, 1].set(xlabel="real cases")
     for ax in axes[0]:
-        ax.legend(*ax.get_legend_handles_labels(), fontsize=6)
+        ax.legend(fontsize=6, loc="lower right")
         ax.set_ylim(0.3, 1)
     return fig
 
