@@ -73,6 +73,8 @@ class _Mixture(Panel):
         return image, f"{mixture}; {cost}. {measured(self._measure, modality, image)}"
 
     def _choose(self, _change=None):
+        for widget in self.own.children:  # or what is changed next would draw with half of it
+            widget.unobserve(self.refresh, "value")
         self.own.children = self._own(self.labels())
         for widget in self.own.children:
             widget.observe(self.refresh, "value")
@@ -93,10 +95,8 @@ class Interpolate(_Mixture):
 
     def _controls(self, labels):
         for widget, chosen in ((self.first, labels[0]), (self.second, labels[-1])):
-            widget.unobserve_all("value")  # or a change of options would draw with half of them
             widget.options = labels
             widget.value = chosen
-        self.weight.unobserve_all("value")
         return (self.first, self.second, self.weight)
 
     def weights(self):

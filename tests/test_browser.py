@@ -155,6 +155,8 @@ def test_the_slider_moves_by_keyboard_and_the_picture_follows(page, demo):
     changes(page, box, before)
     assert float(handle.get_attribute("aria-valuenow")) > float(weight)
     assert "U-Net passes" in demo(0).inner_text()
+    chosen = [box.locator("select").nth(i).input_value() for i in range(3)]
+    assert all(chosen) and chosen[1] != chosen[2], chosen
     keep(box, "interpolation")
 
 

@@ -76,6 +76,15 @@ def test_an_error_is_told_in_the_widget_and_the_picture_stays(base, library):
     assert "mdb-ready" in state(demo) and demo.second.value == "tumour"
 
 
+def test_what_is_chosen_is_what_a_browser_shows(base, library):
+    """A browser is told a place in the list, not a name."""
+    demo = widgets.Interpolate(base, library, **QUICK)
+    for modality in ("prostate", "chest"):
+        demo.modality.value = modality
+        for widget in (demo.first, demo.second):
+            assert widget.get_state()["index"] == demo.labels().index(widget.value)
+
+
 def test_composition_takes_a_weight_a_class_and_refuses_none(base, library):
     demo = widgets.Compose(base, library, **QUICK)
     before = pixels(demo)
