@@ -21,7 +21,7 @@ from lib.datasets import load_images
 from lib.embedding import Embedding
 from lib.errors import UserError
 
-MANY = int(os.environ.get("MDB_MUTATIONS") or 150)  # a reader; 1000 takes a quarter of an hour
+MANY = int(os.environ.get("MDB_MUTATIONS") or 150)  # a reader; 1000 takes five minutes
 SECONDS = 30  # that a reader may take for one file
 
 TOKENS = [
