@@ -34,7 +34,10 @@ class SharingAttention(AttnProcessor2_0):
     def __call__(
         self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, shared=None
     ) -> torch.Tensor:
-        """Attended states [n, positions, D], as of [n, positions, D] and the text's [n, tokens, E]."""
+        """Attended states [n, positions, D], as of [n, positions, D] and the text's [n, tokens, E].
+
+        With `shared`, n is its images times its prompts, and the text's states are [prompts, tokens, E].
+        """
         if shared is None or encoder_hidden_states is None:
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
@@ -49,7 +52,7 @@ class SharingAttention(AttnProcessor2_0):
         return attn.to_out[0](attended.transpose(1, 2).reshape(hidden_states.shape))
 
 
-def let_share(unet: torch.nn.Module) -> None:
+def accept_shared(unet: torch.nn.Module) -> None:
     """Make a UNet2DConditionModel take a `Shared`; without one it does what it did."""
     unet.set_attn_processor(SharingAttention())
     for module in unet.modules():

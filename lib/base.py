@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lib.attention import let_share
+from lib.attention import accept_shared
 from lib.config import digest, resolve
 from lib.embedding import Token, check_width, split_prompt
 from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
@@ -81,7 +81,7 @@ class Base:
         for part in (self.unet, self.vae, self.text_encoder):
             part.requires_grad_(False).eval().to(self.device)
         self.vae.to(memory_format=torch.channels_last)  # a third faster on a CPU
-        let_share(self.unet)
+        accept_shared(self.unet)
         self.alphas_cumprod = self.scheduler.alphas_cumprod.float().to(self.device)
 
     @property

@@ -70,7 +70,8 @@ def contrast_chart(table, summary):
     for ax, ((name, label), part) in zip(axes[0], groups, strict=True):
         shared = {"data": part, "x": "shape", "y": "contrast", "hue": "condition", "ax": ax}
         shared |= {"hue_order": list(_CONDITIONS), "palette": _CONDITIONS}
-        sns.stripplot(**shared, dodge=True, size=2, alpha=0.6, legend=ax is axes[0, 0])
+        # beside each other by their values alone: a random jitter would give other bytes each time
+        sns.swarmplot(**shared, dodge=True, size=2, alpha=0.6, warn_thresh=1, legend=ax is axes[0, 0])
         sns.pointplot(**shared, dodge=0.53, linestyle="none", marker="_", markersize=10, legend=False, seed=0)
         ax.axhline(summary[summary.dataset == name].limit.iloc[0], color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()

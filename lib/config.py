@@ -1,7 +1,8 @@
 """Parameters: frozen configurations that reject what they do not know, profiles, and digests.
 
 A profile is a file params/<profile>.yaml: a mapping `common` and one mapping for each notebook,
-named after the notebook's stem. Papermill can inject None, str, bool, int, float, list and dict.
+named after the notebook's stem; `extends: <profile>` takes from another what it does not set itself.
+Papermill can inject None, str, bool, int, float, list and dict.
 """
 
 import dataclasses
@@ -152,11 +153,11 @@ def nearest(name: str, valid: Collection[str]) -> str:
     return f"; there is {', '.join(sorted(valid))}" if valid else "; there are none"
 
 
-def load_profile(name: str, root: Path = ROOT) -> dict[str, dict[str, Any]]:
-    """Reads params/<name>.yaml: {"common": {...}, "<notebook stem>": {...}, ...}.
+def load_profile(name: str, root: Path = ROOT, _above: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """Reads params/<name>.yaml: {"common": {...}, "<notebook stem>": {...}, ...}, with what it extends.
 
-    Raises ConfigError for a profile that is not there, a key that is no notebook, a value that
-    papermill cannot inject, and a number that YAML reads as a string.
+    Raises ConfigError for a profile that is not there or extends itself, a key that is no notebook, a value
+    that papermill cannot inject, and a number that YAML reads as a string.
     """
     path = root / "params" / f"{name}.yaml"
     if "/" in name or not path.is_file():
@@ -169,6 +170,9 @@ def load_profile(name: str, root: Path = ROOT) -> dict[str, dict[str, Any]]:
     notebooks = [p.stem for p in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")]
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of notebooks, found {content!r}")
+    extended = content.pop("extends", None)
+    if extended in (name, *_above) or not isinstance(extended, str | None):
+        raise ConfigError(f"{path}: extends = {extended!r}: name another profile that does not extend this")
     for key, values in content.items():
         if key not in ("common", *notebooks):
             raise ConfigError(f"{path}: no notebook is named {key!r}{nearest(str(key), notebooks)}")
@@ -176,7 +180,8 @@ def load_profile(name: str, root: Path = ROOT) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"{path}: {key} = {values!r}: expected a mapping of parameters")
         for parameter, value in (values or {}).items():
             check_value(value, f"{path}: {key}.{parameter}")
-    return {key: values or {} for key, values in content.items()}
+    found = {} if extended is None else load_profile(extended, root, (name, *_above))
+    return found | {key: found.get(key, {}) | (values or {}) for key, values in content.items()}
 
 
 def check_value(value: Any, where: str) -> None:

@@ -158,7 +158,8 @@ def fidelity_chart(rows, by, label):
     metrics = [m for m in ("kid", "fid", "precision", "recall", "density", "coverage") if m in rows]
     fig, axes = panels(2, 3, 6.9, 3.7)
     values = sorted(rows[rows.condition == "embedding"][by].unique())
-    left = values[0] / max(4, values[min(1, len(values) - 1)] / values[0]) ** 0.5
+    apart = values[1] / values[0] if len(values) > 1 else 1
+    left = values[0] / max(4, apart) ** 0.5  # of the control: near, and far enough for two labels
     for ax, metric in zip(axes.flat, metrics, strict=True):
         for name, part in rows.groupby("dataset", sort=False):
             colour = COLOURS.get(name, COLOURS["generated"])

@@ -15,30 +15,30 @@ from lib.claims import CLAIMS, MISSING, NO_TRUTH, claims
 from lib.figures import COLOURS, use_style
 from lib.runs import runs_root
 
-#: notebook -> what it measures, in the paper's words where it has them, and the figure that shows it
-CONTENTS = {
-    "01_data": ("the base knows the world, not the clinic", "01_data"),
-    "02_textual_inversion": (
-        "about 100 images and a file under 1 MB teach a frozen model a modality",
-        "02_textual_inversion-teaser",
-    ),
-    "03_embedding_size": ("larger embeddings draw better; 64 vectors were chosen", "03_embedding_size-chest"),
-    "04_sample_count": ("more training images draw better; 100 were chosen", "04_sample_count-chest"),
-    "05_guidance": ("low guidance looks most real; 2 was chosen", "05_guidance-grid"),
-    "06_auc_gain": ("synthetic images raise a classifier's AUC, 0.780 to 0.803", "06_auc_gain"),
-    "07_interpolation": ("disease grows with its weight", "07_interpolation-chest"),
-    "08_composition": ("findings combine in one picture", "08_composition-chest"),
-    "09_inpainting": ("a lesion is painted where one is wanted", "09_inpainting-chest"),
-    "10_sharing_and_privacy": (
-        "small files are shared, with fewer privacy concerns",
-        "10_sharing_and_privacy",
-    ),
-    "11_training_dynamics": ("50,000 to 100,000 steps of batch 1", "11_training_dynamics"),
-    "90_explore": (
-        "the same by hand: interpolate, compose, inpaint, prompt and train in widgets",
-        "90_explore-screen-interpolation",
-    ),
-    "99_pretrain_mini": ("where the embedded base comes from", "01_data-world"),
+#: notebook -> what it is for, where lib.claims has no claim that it measures
+PURPOSES = {
+    "01_data": "the base knows the world, not the clinic",
+    "10_sharing_and_privacy": "small files are shared, with fewer privacy concerns",
+    "11_training_dynamics": "50,000 to 100,000 steps of batch 1",
+    "90_explore": "the same by hand: interpolate, compose, inpaint, prompt and train in widgets",
+    "99_pretrain_mini": "where the embedded base comes from",
+}
+#: notebook -> the figure that stands for it
+PICTURES = {
+    "00_overview": "00_overview",
+    "01_data": "01_data",
+    "02_textual_inversion": "02_textual_inversion-teaser",
+    "03_embedding_size": "03_embedding_size-chest",
+    "04_sample_count": "04_sample_count-chest",
+    "05_guidance": "05_guidance-grid",
+    "06_auc_gain": "06_auc_gain",
+    "07_interpolation": "07_interpolation-chest",
+    "08_composition": "08_composition-chest",
+    "09_inpainting": "09_inpainting-chest",
+    "10_sharing_and_privacy": "10_sharing_and_privacy",
+    "11_training_dynamics": "11_training_dynamics",
+    "90_explore": "90_explore-screen-interpolation",
+    "99_pretrain_mini": "01_data-world",
 }
 
 
@@ -119,33 +119,30 @@ def notebook_table(folder: Path, results: Path, profile: str) -> pd.DataFrame:
     """
     path = runs_root() / "timings.json"
     timings = json.loads(path.read_text()) if path.is_file() else {}
-    held, rows = _held(claims(results)), []
+    scorecard, rows = claims(results), []
     for notebook in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
         seconds = timings.get(f"{profile}/{notebook.stem}")
+        claim, paper = next((c[:2] for c in CLAIMS if c[2].startswith(notebook.stem)), (None, None))
         rows.append(
             {
                 "notebook": notebook.stem,
                 "title": first.splitlines()[0].lstrip("# "),
-                "claim": CONTENTS.get(notebook.stem, ("-",))[0],
-                "here": held.get(notebook.stem, "-"),
+                "claim": f"{claim}: {paper}" if claim else PURPOSES.get(notebook.stem, "-"),
+                "here": _held(scorecard[scorecard.claim == claim]) if claim else "-",
                 "minutes": "-" if seconds is None else f"{seconds / 60:.1f}",
             }
         )
     return pd.DataFrame(rows)
 
 
-def _held(scorecard: pd.DataFrame) -> dict[str, str]:
-    """notebook -> "holds: 1 of 5 on phantoms, 0 of 3 on real images", of the scorecard's rows that could."""
-    told = {}
-    for claim, _, table, _ in CLAIMS:
-        rows, counts = scorecard[scorecard.claim == claim], []
-        for column, name in (("phantoms", "phantoms"), ("real", "real images")):
-            verdicts = rows[rows[column] != MISSING].verdict.loc[lambda v: v != NO_TRUTH]
-            counts += [f"{(verdicts == 'holds').sum()} of {len(verdicts)} on {name}"] if len(verdicts) else []
-        stem = next(stem for stem in CONTENTS if table.startswith(stem))
-        told[stem] = "holds: " + ", ".join(counts) if counts else MISSING
-    return told
+def _held(rows: pd.DataFrame) -> str:
+    """ "holds: 1 of 5 on phantoms, 0 of 3 on real images", of a claim's rows that have ground truth."""
+    counts = []
+    for column, name in (("phantoms", "phantoms"), ("real", "real images")):
+        verdicts = rows[(rows[column] != MISSING) & (rows.verdict != NO_TRUTH)].verdict
+        counts += [f"{(verdicts == 'holds').sum()} of {len(verdicts)} on {name}"] if len(verdicts) else []
+    return "holds: " + ", ".join(counts) if counts else MISSING
 
 
 def gallery(table: pd.DataFrame, figures: Path, width: int = 240) -> str:
@@ -155,7 +152,7 @@ def gallery(table: pd.DataFrame, figures: Path, width: int = 240) -> str:
     """
     rows = []
     for row in table.itertuples():
-        picture = figures / f"{CONTENTS.get(row.notebook, ('', ''))[1]}.png"
+        picture = figures / f"{PICTURES.get(row.notebook)}.png"
         shown = _thumbnail(picture, width, row.title) if picture.is_file() else ""
         link = f'<a href="{row.notebook}.ipynb">'
         cells = (f"{link}{shown}</a>", f"{link}{escape(row.title)}</a>", *map(escape, row[3:]))

@@ -125,27 +125,28 @@ def roc_chart(curves):
 
 
 def dose_chart(summary):
-    """AUC against the number of synthetic cases, and against that of real ones, one colour a data set.
+    """AUC against the number of synthetic cases, and against that of real ones where it varies.
 
-    summary: of lib.gain. Bars are 95 % intervals over patients and trainings.
+    One colour a data set. summary: of lib.gain. Bars are 95 % intervals over patients and trainings.
     """
     fig, axes = panels(1, 2, 6.9, 2.3)
+    summary = summary[summary.kind.isin(("real", "real + synthetic"))]
     full = summary[summary.kind == "real"].groupby("dataset").n_real.max()
     for k, (name, part) in enumerate(summary.groupby("dataset", sort=False)):
         colour = COLOURS.get(name, COLOURS["generated"])
         real, both = (part[part.kind == kind] for kind in ("real", "real + synthetic"))
-        grown = part[part.kind.isin(("real", "real + synthetic")) & (part.n_real == full[name])]
+        grown = part[part.n_real == full[name]]
         _bars(axes[0, 0], grown.sort_values("n_synthetic"), "n_synthetic", colour, name, 12 * k)
         most = both[both.n_synthetic == both.n_synthetic.max()]
         for line, style, what in ((real, "--", "real alone"), (most, "-", "with synthetic")):
-            if line.n_real.nunique() < 2:
-                continue
-            _bars(axes[0, 1], line.sort_values("n_real"), "n_real", colour, f"{name}, {what}", 1.5 * k, style)
+            if line.n_real.nunique() > 1:
+                label = f"{name}, {what}"
+                _bars(axes[0, 1], line.sort_values("n_real"), "n_real", colour, label, 1.5 * k, style)
     axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
     axes[0, 1].set(xlabel="real cases")
     for ax in axes[0]:
         ax.legend(fontsize=6, loc="lower right")
-        ax.set_ylim(0.3, 1)
+        ax.set_ylim(summary.low.min() - 0.15, 1)  # room for the legend
     return fig
 
 

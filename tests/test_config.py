@@ -89,9 +89,24 @@ def test_a_profile_is_read(root):
     assert load_profile("mini", root) == expected
 
 
+def test_a_profile_sets_what_differs_from_the_one_it_extends(root):
+    (root / "params" / "mini.yaml").write_text("common:\n  seed: 0\n02_first:\n  rate: 1\n  n: 2\n")
+    (root / "params" / "full.yaml").write_text("extends: mini\n02_first:\n  n: 9\n")
+    assert load_profile("full", root) == {"common": {"seed": 0}, "02_first": {"rate": 1, "n": 9}}
+
+
+def test_profiles_that_extend_each_other_are_refused(root):
+    for name, other in (("mini", "full"), ("full", "mini")):
+        (root / "params" / f"{name}.yaml").write_text(f"extends: {other}\n")
+    with pytest.raises(ConfigError, match="extends = 'mini': name another profile"):
+        load_profile("mini", root)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("extends: mini", "extends = 'mini': name another profile"),
+        ("extends: [mini]", "extends = ['mini']: name another profile"),
         ("02_fist:\n  a: 1", "no notebook is named '02_fist'; did you mean 02_first?"),
         ("02_first:\n  rate: 5e-4", "02_first.rate is the string '5e-4'; write 5.0e-4"),
         ("02_first:\n  rates: [1.0, 1e-3]", "02_first.rates[1] is the string '1e-3'"),
