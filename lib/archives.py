@@ -68,6 +68,7 @@ class Archive:
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """Those of train, val and test that have an image."""
         found = {candidate.split for candidate in self.candidates}
         return tuple(split for split in SPLITS if split in found)
 

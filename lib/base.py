@@ -86,6 +86,7 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the U-Net's weights."""
         return self.unet.dtype
 
     @property
@@ -114,6 +115,7 @@ class Base:
 
     @property
     def max_tokens(self) -> int:
+        """Positions of a prompt, its first and last token included: 77 in Stable Diffusion."""
         return self.text_encoder.config.max_position_embeddings
 
     @cached_property

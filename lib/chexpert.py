@@ -66,6 +66,7 @@ class CheXpert(Archive):
 
     @property
     def rule(self) -> str:
+        """How the split is made: by patient with a seed, or as the files are."""
         if self.options["splits"] == "files":
             return "split as the files are: train.csv is train, valid.csv is val; no seed"
         return super().rule

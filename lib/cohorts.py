@@ -39,6 +39,7 @@ class Cohort:
 
     @property
     def labels(self) -> tuple[str, str]:
+        """Their names, healthy first."""
         return self.pair[0][1], self.pair[1][1]
 
     @property

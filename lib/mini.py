@@ -140,6 +140,7 @@ def position_code(length, width):
 
 
 def build_unet(settings):
+    """diffusers' UNet2DConditionModel of the widths of `settings`, with random weights."""
     n = len(settings.widths)
     side = settings.side // 2 ** (len(settings.autoencoder_widths) - 1)
     return UNet2DConditionModel(
@@ -158,6 +159,7 @@ def build_unet(settings):
 
 
 def build_scheduler():
+    """The noise schedule of Stable Diffusion 2: 1,000 timesteps, scaled linear; v-prediction."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,

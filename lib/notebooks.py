@@ -54,6 +54,7 @@ class Notebook:
 
     @property
     def stem(self) -> str:
+        """The file's name without .ipynb."""
         return self.path.stem
 
     @classmethod
@@ -91,6 +92,7 @@ class Job:
 
     @property
     def lock(self) -> Path:
+        """The file that is held while this notebook runs."""
         return self._hidden("lock")
 
     @property

@@ -44,14 +44,17 @@ class PCam(Archive):
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The classes asked for, the healthy one first."""
         return self.wanted
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """Those whose .h5 files are there, one of the two at least."""
         return tuple(s for s in SPLITS if any(self._file(s, part).is_file() for part in "xy"))
 
     @property
     def rule(self) -> str:
+        """The owners' split is kept."""
         return "split as the files are; no seed"
 
     def load(self, request: Request) -> ImageSet:

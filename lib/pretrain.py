@@ -232,6 +232,7 @@ def log_of(folder):
 
 
 def main():
+    """The command line."""
     parser = argparse.ArgumentParser(description="Trains the embedded base from scratch.")
     parser.add_argument("folder", type=Path, help="working folder; a second call resumes what is there")
     parser.add_argument("target", type=Path, help="where the diffusers pipeline folder is written")

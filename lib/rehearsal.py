@@ -117,6 +117,7 @@ def write(folder: Path, shape: Shape, seed: int = 0) -> Path:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lib.rehearsal", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--version", choices=SHAPES, default="2", help="of Stable Diffusion")

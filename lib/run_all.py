@@ -31,11 +31,15 @@ at once (one a core unless it is set)."""
 
 
 class Parser(argparse.ArgumentParser):
+    """argparse, but for how it ends on what it does not know."""
+
     def error(self, message: str) -> NoReturn:
+        """Raises ConfigError, which ends in one line and status 2."""
         raise ConfigError(f"{message} (see ./run_all.sh --help)")
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of ./run_all.sh."""
     it = Parser(
         prog="./run_all.sh",
         description=DESCRIPTION,

@@ -116,6 +116,7 @@ def _short(path: str | Path) -> str:
 
 
 def listing(todo: list[Job]) -> str:
+    """The notebooks of `todo` as a table: which are finished, and the minutes they last took."""
     known = _read_timings(runs_root() / "timings.json")
     rows = []
     for job in todo:

@@ -94,10 +94,12 @@ def write_shard(folder, index, settings):
 
 
 def replace_file(path, write):
+    """Calls `write(path)` on a file beside `path` and renames it: the file is there whole or not at all."""
     part = path.with_name(f"part-{os.getpid()}-{path.name}")
     write(part)
     part.replace(path)
 
 
 def load_pixels(folder, index):
+    """The pictures of one shard, as `write_shard` kept them."""
     return np.load(folder / f"{index:05d}.npy")

@@ -61,12 +61,14 @@ class Inpaint(Panel):
         return np.hypot(rows - self.row.value, columns - self.column.value) <= self.radius.value
 
     def refresh(self, _change=None):
+        """Shows the mask on the picture at once, and paints when the worker is free."""
         if self._moving:
             return
         self.before.value = png(outlined(self.image, self.mask))
         super().refresh()
 
     def draw(self):
+        """Before, after and difference beside each other, and what is measured in the first two."""
         modality, image, mask = self.modality.value, self.image, self.mask
         what = self._library[modality, self.disease.value]
         painted = inpaint(self._base, what, image, mask, **values(self.sampling))[0].numpy()

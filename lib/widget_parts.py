@@ -51,6 +51,7 @@ class Latest:
         self._lock, self._next, self._thread = threading.Lock(), None, None
 
     def submit(self, job: Callable[[], None]) -> None:
+        """Runs `job` after the one at work; one that waited is dropped for it."""
         with self._lock:
             self._next = job
             if self._thread is None:
@@ -92,6 +93,7 @@ class Panel(w.VBox):
         self.say("ready", "")
 
     def draw(self) -> tuple[np.ndarray, str]:
+        """(image, text), to be shown; computed in the worker's thread."""
         raise NotImplementedError
 
     def refresh(self, _change=None) -> None:
@@ -180,4 +182,5 @@ def sampling_controls(guidance: float, steps: int, seed: int) -> dict[str, w.Wid
 
 
 def values(controls: dict[str, w.Widget]) -> dict:
+    """name -> value of the controls, as lib.sampling takes them."""
     return {name: widget.value for name, widget in controls.items()}

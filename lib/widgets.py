@@ -100,6 +100,7 @@ class Interpolate(_Mixture):
         return (self.first, self.second, self.weight)
 
     def weights(self):
+        """class -> weight, as the controls stand."""
         if self.first.value == self.second.value:
             raise DemoError(f"both ends are {self.first.value}: choose two classes")
         return {self.first.value: round(1 - self.weight.value, 4), self.second.value: self.weight.value}
@@ -125,6 +126,7 @@ class Compose(_Mixture):
         return [0.5] * n if n < 3 else [0.0, 0.5, 0.5, *[0.0] * (n - 3)]
 
     def weights(self):
+        """class -> weight, as the controls stand."""
         return {widget.description: widget.value for widget in self.own.children}
 
 
@@ -159,6 +161,7 @@ class Prompt(Panel):
         self.known.value = f"Tokens that a caption may hold: {tokens}"
 
     def draw(self):
+        """As many pictures of the caption as asked for, side by side."""
         known = tuple(self._loaded.values())
         if not self.caption.value.strip():
             raise DemoError("the caption is empty: write what to draw")

@@ -144,6 +144,7 @@ class Scene:
     hidden: "Scene | None" = None  # what lies under the things, if it is told by its tiles alone
 
     def clauses(self):
+        """Its caption as lists of words, a list a clause."""
         ground = [*self.background.split(), *self.detail, *self.colours]
         rows = [list(row) for row in self.table]
         return [ground, *rows, *(t.words() for t in self.things), *(list(f) for f in self.finish)]
@@ -153,6 +154,7 @@ class Scene:
         return " , ".join(" ".join(clause) for clause in self.clauses())
 
     def length(self):
+        """Words of its caption, commas included."""
         return sum(len(clause) + 1 for clause in self.clauses()) - 1
 
 

@@ -110,6 +110,22 @@ def test_every_public_name_is_there(name):
     assert callable(getattr(lib, name))
 
 
+def public(tree, prefix=""):
+    """(name, node) of what a module or a class shows."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node, f"{prefix}{node.name}.")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lib").glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_public_says_what_it_is(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert [name for name, node in public(tree) if not ast.get_docstring(node)] == []
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profiles_set_parameters_that_exist(profile):
     content = load_profile(profile)
