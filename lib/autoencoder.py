@@ -11,7 +11,7 @@ from lib.shards import SHARD, PretrainRecord, load_pixels, replace_file
 
 
 def build_autoencoder(settings):
-    """diffusers' AutoencoderKL of the widths of `settings` (lib.mini.Settings), with random weights."""
+    """diffusers' AutoencoderKL of the widths of `settings` (PretrainSettings), with random weights."""
     n = len(settings.autoencoder_widths)
     return AutoencoderKL(
         block_out_channels=settings.autoencoder_widths,
