@@ -128,7 +128,7 @@ def _samples(base, what, n, settings) -> Path:
         "what": _named(what),
         "n": n,
         "settings": settings,
-        "code": code_digest("lib.sampling", "lib.base"),
+        "code": code_digest("lib.sampling", "lib.base", "lib.attention"),
     }
 
     def make(folder: Path) -> None:
@@ -148,7 +148,7 @@ def inpainted(base, what, images, masks, seed=0, **settings):
         "masks": masks,
         "seed": seed,
         "settings": settings,
-        "code": code_digest("lib.sampling", "lib.base"),
+        "code": code_digest("lib.sampling", "lib.base", "lib.attention"),
     }
 
     def make(folder: Path) -> None:

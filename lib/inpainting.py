@@ -9,7 +9,6 @@ from lib.concepts import Concepts
 from lib.descriptors import haematoxylin, mask_contrast
 from lib.measures import wilson
 from lib.metrics import mean_interval
-from lib.phantom_canvas import texture
 
 #: modality -> (truth that a mask lies in, sign of a lesion in each channel); others: anywhere, all bright
 PLACES = {"prostate": ("gland", (-1.0, -1.0, 1.0)), "chest": ("lungs", (1.0, 1.0, 1.0))}
@@ -20,9 +19,14 @@ SPECIFICITY = 0.95  # share of untouched healthy places whose contrast counts as
 def mask_of(shape: str, side: int, radius: float, centre, rng) -> np.ndarray:
     """bool [side, side]: a disc of `radius` (share of the side), or a blob about as large with a wavy rim."""
     y, x = np.mgrid[:side, :side]
-    far = np.hypot(y - centre[0], x - centre[1])
-    wave = texture(rng, side // 2, 5) if shape == "free-form" else 0.0
-    return far <= radius * side * np.clip(1 + 0.35 * wave, 0.3, 1.8)
+    y, x = y - centre[0], x - centre[1]
+    rim = 1.0
+    if shape == "free-form":
+        waves = np.arange(2, 6)  # around the rim; a single one would only move the blob
+        angles = waves[:, None, None] * np.arctan2(y, x)
+        cosines, sines = rng.normal(0, 0.4 / waves, (2, len(waves)))
+        rim = 1 + np.tensordot(cosines, np.cos(angles), 1) + np.tensordot(sines, np.sin(angles), 1)
+    return np.hypot(y, x) <= radius * side * np.clip(rim, 0.3, 1.8)
 
 
 def masks_for(name: str, images, shape: str, radius: float, seed: int) -> np.ndarray:

@@ -61,9 +61,10 @@ def guidance_grid(rows):
     fig, axes = panels(1, 3, 6.9, 0.7 + 0.22 * rows.guidance.nunique())
     for ax, (metric, title) in zip(axes[0], _METRICS.items(), strict=True):
         wide = rows.pivot_table(index="guidance", columns="steps", values=metric)
-        colours = "Blues_r" if metric == "kid" else "Blues"
+        # a share is coloured by what it is of 1: three in a hundred look like nothing, as they should
+        scale = {"cmap": "Blues_r"} if metric == "kid" else {"cmap": "Blues", "vmin": 0, "vmax": 1}
         style = {"annot": True, "fmt": ".2f", "annot_kws": {"size": 6}, "cbar": False, "linewidths": 0.5}
-        sns.heatmap(wide, cmap=colours, ax=ax, **style)
+        sns.heatmap(wide, ax=ax, **scale, **style)
         ax.grid(False)
         ax.set(title=title, xlabel="steps", ylabel="")
         ax.tick_params(length=0, rotation=0)
