@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.config import ROOT
@@ -103,13 +104,17 @@ def _composition(table):
         alone = table[same & (table.way == "alone")].ratio.iloc[0]
         yield (
             f"{r.dataset}, {r.finding}",
-            f"{r.ratio:.1f} times as often",
+            _times(r.ratio),
             f"{r.n_with} with, {r.n_without} without",
             1,
-            f"{r.low:.1f} to {r.high:.1f}",
+            "-" if np.isnan(r.ratio) else f"{r.low:.1f} to {r.high:.1f}",
             verdict,
-            f"not asked for: {r.without:.0%} (embedding alone: {alone:.1f} times)",
+            f"not asked for: {r.without:.0%} (embedding alone: {_times(alone)})",
         )
+
+
+def _times(ratio):
+    return "seen in no picture" if np.isnan(ratio) else f"{ratio:.1f} times as often"
 
 
 def _inpainting(table):

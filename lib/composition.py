@@ -71,7 +71,8 @@ def ratios(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.Data
 
     Counts are pooled over combinations. `without` of the composed ways is the healthy embedding alone and
     the combinations without the finding. The interval resamples pictures; half a picture is added to each
-    count, so that a finding never seen without being asked for divides by more than nothing.
+    count, so that a finding never seen without being asked for divides by more than nothing. One that is
+    seen in no picture at all has no ratio: nan.
     """
     rng, rows = np.random.default_rng(seed), []
     keys = ["dataset", "way", "finding"]
@@ -84,8 +85,11 @@ def ratios(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.Data
         draws = (rng.binomial(n1, k1 / n1, resamples) + 0.5) / n1 * n0
         draws = draws / (rng.binomial(n0, k0 / n0, resamples) + 0.5)
         low, high = np.quantile(draws, (0.025, 0.975))
+        ratio = (k1 + 0.5) / n1 * n0 / (k0 + 0.5)
+        if not k1 and not k0:  # what is left would be the ratio of the numbers of pictures
+            ratio = low = high = np.nan
         row = {"dataset": name, "way": way, "finding": finding, "n_with": n1, "n_without": n0}
-        row |= {"with": k1 / n1, "without": k0 / n0, "ratio": (k1 + 0.5) / n1 * n0 / (k0 + 0.5)}
+        row |= {"with": k1 / n1, "without": k0 / n0, "ratio": ratio}
         rows.append(row | {"low": low, "high": high})
     return pd.DataFrame(rows)
 
