@@ -43,7 +43,7 @@ class Trained:
 
 
 #: What decides the bits of an embedding.
-TRAINING = ("lib.inversion", "lib.training", "lib.recipes", "lib.denoising", "lib.base")
+TRAINING = ("lib.inversion", "lib.training", "lib.starts", "lib.recipes", "lib.denoising", "lib.base")
 
 
 def trained(base, images, settings, validation=None, text=""):

@@ -5,8 +5,7 @@ import numpy as np
 from lib.artefacts import remembered
 from lib.denoising import validation_loss
 from lib.imagesets import ImageSet
-from lib.scenes import tiles_of
-from lib.world import COLOURS, GREYS
+from lib.starts import knows_the_world, told_by_tiles
 
 #: Captions written by hand in the world's words, for each phantom class.
 CAPTIONS = {
@@ -44,8 +43,9 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
     if label in given:
         return given[label]
     candidates = [f"a medical image of {name} {label}"]
-    if len(base.tokenizer("mosaic").input_ids) == 3:
-        candidates = [*(c for captions in CAPTIONS.values() for c in captions), *told_by_tiles(images)]
+    if knows_the_world(base):
+        told = told_by_tiles(images.images)
+        candidates = [*(c for captions in CAPTIONS.values() for c in captions), *told]
     few = images.subset(slice(0, 32))
     key = {"base": base.digest, "images": few.digest, "candidates": candidates}
 
@@ -53,12 +53,4 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
         losses = [validation_loss(base, few, caption, draws=2) for caption in candidates]
         return {"caption": candidates[int(np.argmin(losses))]}
 
-    return remembered("captions", key, ("lib.captions", "lib.denoising"), lowest)["caption"]
-
-
-def told_by_tiles(images: ImageSet) -> list[str]:
-    """The mean image in words: the world's 7 x 7 tiles, by their nearest colours, as either kind of scene."""
-    mean = images.images.mean(0)
-    names = GREYS if np.ptp(mean, axis=0).mean() < 0.02 else tuple(COLOURS)
-    tiles = " , ".join(" ".join(row) for row in tiles_of(mean, names))
-    return [f"mosaic smooth , {tiles}", f"a picture , {tiles}"]
+    return remembered("captions", key, ("lib.captions", "lib.starts", "lib.denoising"), lowest)["caption"]

@@ -5,7 +5,6 @@ the loss on validation images under fixed noise, and KID between drawn pictures 
 split is not used.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -15,12 +14,12 @@ import pandas as pd
 from lib.artefacts import sampled, trained
 from lib.fidelity import Drawing, Judge, Task
 from lib.inversion import InversionSettings
-from lib.recipes import RECIPES
+from lib.recipes import RECIPES, InversionError
 from lib.sweep import sweep
 
 PRESET = "a1111"
 #: Changes to this project's recipe, one at a time, beside the paper's trainer.
-VARIANTS: Mapping[str, dict] = {
+VARIANTS: dict[str, dict] = {
     PRESET: RECIPES[PRESET],
     "ours": {},
     "constant rate": {"decay": "constant"},
@@ -29,27 +28,45 @@ VARIANTS: Mapping[str, dict] = {
     "norm pull": {"norm_pull": 0.02},
     "min-SNR": {"snr_gamma": 5.0},
     "frozen sample": {"resample": False},
-    "batch 1": {"batch_size": 1},
-    "batch 16, twice the rate": {"batch_size": 16, "learning_rate": 2e-2},
+    "drawn start": {"init": ""},
+    "timesteps apart": {"stratify": False},
 }
+SMALLER = "a quarter of the batch, a third of the rate"
 
 
 def curves(
-    base, task: Task, settings: InversionSettings, drawing: Drawing, lengths, preset_length: int, seeds
+    base,
+    task: Task,
+    settings: InversionSettings,
+    drawing: Drawing,
+    lengths,
+    preset_length: int,
+    seeds,
+    recipes=None,
 ) -> pd.DataFrame:
-    """One row a record of every training: recipe, length, seed, step, validation_loss, vector_rms, rate, and
-    in the last of each (`last`) KID between `drawing.n` pictures and task.real, with its interval.
+    """One row a record of every training: dataset, class, recipe, length, seed, step, validation_loss,
+    vector_rms, rate, and in the last of each (`last`) KID between `drawing.n` pictures and task.real, with
+    its interval.
 
-    Trained on task.train, watched on task.real: validation images. Each of VARIANTS is trained for each of
-    `lengths` updates from each seed; the preset, for `preset_length` once and in full.
+    Trained on task.train, watched on task.real: validation images. Each of VARIANTS, and SMALLER, is
+    trained for each of `lengths` updates from each seed; the preset, for `preset_length` once and in full.
+    recipes: some of their names; None: all.
     """
+    smaller = {"batch_size": max(1, settings.batch_size // 4), "learning_rate": settings.learning_rate / 3}
+    known = VARIANTS | {SMALLER: smaller}
+    if unknown := {*(recipes or ())} - {*known}:
+        raise InversionError(f"recipes {', '.join(sorted(unknown))}: unknown; there are {', '.join(known)}")
+    shared = {"dataset": task.name, "class": task.label}
     plans, calls = [], []
-    for name, changes in VARIANTS.items():
+    for name, changes in known.items():
+        if recipes is not None and name not in recipes:
+            continue
         for length in [preset_length] if name == PRESET else lengths:
             for seed in seeds:
                 chosen = replace(settings, steps=length, seed=seed, validate_every=max(1, length // 5))
                 chosen = replace(chosen, **changes)
-                plans.append({"recipe": name, "length": length, "seed": seed, "batch": chosen.batch_size})
+                plan = {"recipe": name, "length": length, "seed": seed, "batch": chosen.batch_size}
+                plans.append(shared | plan)
                 text = f"{name}, {length} updates"
                 calls.append(partial(_trained, task=task, settings=chosen, drawing=drawing, text=text))
     parts = zip(plans, sweep(base, calls, "recipes"), strict=True)
@@ -67,38 +84,41 @@ def _trained(base, task, settings, drawing, text):
 
 
 def reached(curves: pd.DataFrame) -> pd.DataFrame:
-    """One row a recipe: the fewest updates whose final loss is that of the preset's whole run, or less.
+    """One row a data set and recipe: the fewest updates whose final loss is the preset's at its end, or less.
 
     Losses, updates and KID are means over seeds. updates: nan where no length gets there; share: of the
     preset's updates; best: the recipe's lowest final loss, at best_updates, with best_kid.
     """
-    final = curves[curves["last"]].groupby(["recipe", "length", "batch"], sort=False)
+    final = curves[curves["last"]].groupby(["dataset", "class", "recipe", "length", "batch"], sort=False)
     final = final.agg(
         updates=("step", "mean"),
         loss=("validation_loss", "mean"),
         kid=("kid", "mean"),
         seeds=("seed", "nunique"),
     )
-    final = final.reset_index()
+    groups = final.reset_index().groupby(["dataset", "class"], sort=False)
+    return pd.DataFrame([row for key, part in groups for row in _reached(*key, part)])
+
+
+def _reached(name, label, final):
     preset = final[final.recipe == PRESET].iloc[0]
-    rows = []
-    for name, part in final.groupby("recipe", sort=False):
+    for recipe, part in final.groupby("recipe", sort=False):
         part = part.sort_values("updates")
         there = part[part.loss <= preset.loss]
         best = part.loc[part.loss.idxmin()]
         updates = float(there.updates.iloc[0]) if len(there) else np.nan
-        rows.append(
-            {
-                "recipe": name,
-                "updates": updates,
-                "share": updates / preset.updates,
-                "images_shown": updates * int(part.batch.iloc[0]),
-                "best": best.loss,
-                "best_updates": round(best.updates),
-                "best_kid": best.kid,
-                "preset": preset.loss,
-                "preset_kid": preset.kid,
-                "seeds": int(part.seeds.iloc[0]),
-            }
-        )
-    return pd.DataFrame(rows)
+        yield {
+            "dataset": name,
+            "class": label,
+            "recipe": recipe,
+            "updates": updates,
+            "share": updates / preset.updates,
+            "images_shown": updates * int(part.batch.iloc[0]),
+            "best": best.loss,
+            "best_updates": round(best.updates),
+            "best_kid": best.kid,
+            "preset": preset.loss,
+            "preset_updates": round(preset.updates),
+            "preset_kid": preset.kid,
+            "seeds": int(part.seeds.iloc[0]),
+        }

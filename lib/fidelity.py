@@ -22,9 +22,9 @@ from lib.imagesets import ImageSet
 from lib.inversion import InversionSettings
 from lib.metrics import METRICS, fidelity
 from lib.phantoms import MODALITIES
+from lib.starts import initial_vectors
 from lib.sweep import sweep
 from lib.tasks import name_of, token_of
-from lib.training import initial_vectors
 
 _CODE = ("lib.features", "lib.metrics", "lib.fidelity")
 

@@ -131,20 +131,20 @@ def loss_chart(curves):
 
 
 def gap_chart(gap):
-    """Loss of each condition, one panel a data set: seeds as dots, their mean as a bar.
+    """Loss of each condition, one panel a data set: seeds as dots, their mean as a dash.
 
     gap: a DataFrame with dataset, class, condition and loss, as lib.gap.gap_table gives it.
     """
+    gap = gap.replace({"condition": {"1 vectors": "1 vector"}})
     groups = list(gap.groupby(["dataset", "class"], sort=False))
     palette = {c: COLOURS.get(c, COLOURS["generated"]) for c in gap.condition.unique()}
     fig, axes = panels(1, len(groups), 6.9, 2.1)
     for ax, ((name, label), rows) in zip(axes[0], groups, strict=True):
         shared = {"data": rows, "x": "condition", "y": "loss", "hue": "condition", "legend": False, "ax": ax}
-        sns.barplot(**shared, palette=palette, errorbar=None, alpha=0.5, saturation=1)
+        sns.pointplot(**shared, palette=palette, errorbar=None, linestyle="none", marker="_", ms=12, mew=2)
         sns.stripplot(**shared, palette=dict.fromkeys(palette, "black"), size=2.5, jitter=False)
         ax.tick_params(axis="x", rotation=45)
         ax.set(title=f"{name}, {label}", xlabel="", ylabel="")
-        ax.set_ylim(rows.loss.min() - 0.2 * np.ptp(rows.loss), rows.loss.max() + 0.05 * np.ptp(rows.loss))
     axes[0, 0].set_ylabel("held-out denoising loss")
     return fig
 

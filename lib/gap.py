@@ -62,11 +62,11 @@ def share_closed(empty, reached, floor):
     return np.where(empty > floor, (empty - reached) / np.where(empty > floor, empty - floor, 1.0), np.nan)
 
 
-def gap_table(base, sets, captions, settings, sizes, seeds, steps, floor_steps) -> pd.DataFrame:
+def gap_table(base, sets, captions, settings, sizes, seeds, floor_steps) -> pd.DataFrame:
     """One row a data set, condition and seed: the loss on the test images of lib.tasks.gap_sets.
 
-    captions: class -> the caption to use, if given. sizes: the numbers of vectors, each trained for `steps`
-    updates from every seed; none: no rows. The floor is fine-tuned from the first seed.
+    captions: class -> the caption to use, if given. sizes: the numbers of vectors, each trained under
+    `settings` from every seed; none: no rows. The floor is fine-tuned from the first seed.
     """
     rows, calls = [], []
     for name, label, train, stop, test in sets if sizes else ():
@@ -78,7 +78,7 @@ def gap_table(base, sets, captions, settings, sizes, seeds, steps, floor_steps) 
         rows.append(shared | {"condition": "caption"} | none | {"caption": caption})
         for seed in seeds:
             rows += [shared | {"condition": f"{k} vectors", "vectors": k, "seed": seed} for k in sizes]
-            chosen = replace(settings, token=token_of(name, label), seed=seed, steps=steps)
+            chosen = replace(settings, token=token_of(name, label), seed=seed)
             calls.append(partial(vectors_losses, train=train, test=test, settings=chosen, sizes=sizes))
         rows.append(shared | {"condition": "fine-tuned", "vectors": 0, "seed": seeds[0]})
         calls.append(partial(floor_loss, train=train, stop=stop, test=test, steps=floor_steps, seed=seeds[0]))

@@ -160,7 +160,7 @@ def provenance(base, images, settings: InversionSettings, record: Record) -> dic
 
 
 def invert(
-    base, images, token: str, vectors: int = 64, steps: int = 800, seed: int = 0, **settings
+    base, images, token: str, vectors: int = 64, steps: int = 200, seed: int = 0, **settings
 ) -> Embedding:
     """Trains an embedding of K = `vectors` token vectors on images and returns it with its provenance.
 
@@ -172,7 +172,7 @@ def invert(
 
 
 def invert_many(
-    base, images: Mapping[str, Any], vectors: int = 64, steps: int = 800, seed: int = 0, **settings
+    base, images: Mapping[str, Any], vectors: int = 64, steps: int = 200, seed: int = 0, **settings
 ) -> dict[str, Embedding]:
     """`invert` of several concepts in one batch: token -> images gives token -> Embedding.
 

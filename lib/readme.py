@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.claims import claims
@@ -54,6 +55,27 @@ def gap(results: Path) -> str:
             )
     names = ("empty prompt", "best caption", "1 vector", "8 vectors", "64 vectors", "fine-tuned U-Net")
     return markdown(("images", *names, "share closed by 64", "n", "seeds"), rows)
+
+
+def updates(results: Path) -> str:
+    """What this project's recipe reaches, and in how many updates, beside the paper's trainer."""
+    rows = []
+    for table in _everywhere(results, "11_training_dynamics-reached", "preset_updates"):
+        for _, r in table[table.recipe == "ours"].iterrows():
+            there = "not reached" if np.isnan(r.updates) else f"{r.updates:.0f} ({r.share:.0%})"
+            rows.append(
+                (
+                    f"{r['dataset']}, {r['class']}",
+                    f"{r.preset:.4f} after {r.preset_updates:.0f}",
+                    f"{r.best:.4f} after {r.best_updates:.0f}",
+                    there,
+                    f"{r.preset_kid:.2f}",
+                    f"{r.best_kid:.2f}",
+                    int(r.seeds),
+                )
+            )
+    names = ("the paper's trainer: loss", "ours: loss", "updates to that loss", "its KID", "our KID", "seeds")
+    return markdown(("images", *names), rows)
 
 
 def embeddings(results: Path) -> str:
@@ -173,6 +195,7 @@ def scorecard(results: Path) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "captions": captions,
     "gap": gap,
+    "updates": updates,
     "embeddings": embeddings,
     "difficulty": difficulty,
     "gain": gain,

@@ -11,9 +11,11 @@ DECAYS = ("cosine", "linear", "constant")
 #: Changes to the settings, by the name of the recipe. a1111: the paper's trainer, the AUTOMATIC1111 web UI
 #: at commit d050bb7 with its defaults; its AdamW without weight decay is Adam. Steps, templates and K are
 #: the user's there too (the paper: 50,000 or 100,000 steps, K = 64). It shows every image once before any
-#: comes again, where images are drawn independently here; and starts from "*" without our jitter.
+#: comes again, where images are drawn independently here; and starts from "*" without our jitter. drawn: ours
+#: before it chose its start and spread its timesteps; what most of the committed results were made with.
 RECIPES = {
     "ours": {},
+    "drawn": {"init": "", "stratify": False},
     "a1111": {
         "batch_size": 1,
         "learning_rate": 5e-3,
@@ -22,6 +24,7 @@ RECIPES = {
         "ema": None,
         "init": "*",
         "template_once": True,
+        "stratify": False,
         "betas": (0.9, 0.999),
         "flip": False,
         "resample": False,
@@ -45,11 +48,14 @@ class InversionSettings:
     learning_rate      of Adam, at its highest; `warmup` is the share of the steps over which it rises,
                        `decay` (cosine, linear or constant) how it falls to `floor` times itself
     ema                decay of a running mean of the vectors, which is then what is kept; None: none
-    init               a phrase whose token vectors are spread over the K, or "" for draws around the
-                       vocabulary's mean
+    init               a phrase whose token vectors are spread over the K, "" for draws around the
+                       vocabulary's mean, or None for the better of these and of the mean image told in
+                       the base's own words, where it has them (lib.starts)
     templates          prompts with {} for the token; one is drawn for each image. The token alone by
                        default: it is generated with so, and models/mini knows no "a photo of"
     template_once      True draws one template for each image once, False anew whenever it is seen
+    stratify           draw one timestep in each of batch_size equal parts of the schedule: the gradient is
+                       less noisy; False draws them independently
     betas              of Adam
     flip               mirror half of the images; False, since a mirrored chest is another patient
     resample           draw the latents from their posterior at each step; False freezes one sample
@@ -62,16 +68,17 @@ class InversionSettings:
 
     token: str = "<concept>"
     vectors: int = 64
-    steps: int = 800
-    batch_size: int = 4
-    learning_rate: float = 1e-2
+    steps: int = 200
+    batch_size: int = 16
+    learning_rate: float = 3e-2
     warmup: float = 0.05
     decay: str = "cosine"
     floor: float = 0.05
     ema: float | None = None
-    init: str = ""
+    init: str | None = None
     templates: tuple[str, ...] = ("{}",)
     template_once: bool = False
+    stratify: bool = True
     betas: tuple[float, float] = (0.9, 0.99)
     flip: bool = False
     resample: bool = True

@@ -178,7 +178,8 @@ def dynamics_chart(curves, rate):
     curves: of lib.dynamics; rate: of the preset, whose walk of rate * sqrt(updates) is dashed.
     """
     fig, axes = panels(1, 3, 6.9, 2.8)
-    palette = dict(zip(curves.recipe.unique(), sns.color_palette("colorblind"), strict=False))
+    recipes = curves.recipe.unique()
+    palette = dict(zip(recipes, sns.color_palette("husl", len(recipes)), strict=True))
     final = curves[curves["last"]]
     for column, (ax, text) in {
         "validation_loss": (axes[0, 0], "validation loss"),

@@ -12,6 +12,7 @@ from lib.config import digest
 from lib.denoising import latent_losses, min_snr_weights, pixels_of
 from lib.embedding import Embedding
 from lib.recipes import InversionError, InversionSettings
+from lib.starts import best_start, initial_vectors
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,6 @@ class Draw:
     which: torch.Tensor  # [b], of prompts
 
 
-def initial_vectors(base, settings: InversionSettings) -> torch.Tensor:
-    """float32 [K, D]: a phrase spread over the K vectors, or draws near the vocabulary's mean."""
-    table, generator = base.token_table.cpu(), torch.Generator().manual_seed(settings.seed)
-    jitter = torch.randn(settings.vectors, table.shape[1], generator=generator)
-    if not settings.init:
-        return table.mean(0) + 0.1 * table.std(0) * jitter
-    ids = base.tokenizer(settings.init, add_special_tokens=False).input_ids
-    if not ids:
-        raise InversionError(f"init = {settings.init!r}: no word to start from")
-    spread = torch.arange(settings.vectors) * len(ids) // max(settings.vectors, len(ids))
-    return table[torch.tensor(ids)[spread]] + 0.01 * table.std(0) * jitter
-
-
 class Concept:
     """Vectors of one token in training, with their images encoded once.
 
@@ -65,7 +53,9 @@ class Concept:
         self.mirrored = base.encode(pixels.flip(-1)) if settings.flip else None
         self.frozen = None if settings.resample else self._frozen_sample()
         self.watched = None if validation is None else base.encode(pixels_of(validation))[0]
-        self.vectors = initial_vectors(base, settings).to(base.device).requires_grad_(True)
+        chosen = settings.init is not None
+        start = initial_vectors(base, settings) if chosen else best_start(base, settings, pixels, self.mean)
+        self.vectors = start.to(base.device).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.vectors], settings.learning_rate, betas=settings.betas)
         self.average, self.step = None, 0
         self.losses = []  # of the updates since the last record
@@ -77,12 +67,19 @@ class Concept:
         noise = rng.standard_normal(self.mean.shape, dtype=np.float32)
         return self.mean + self.std * torch.from_numpy(noise).to(self.mean)
 
+    def _times(self, rng):
+        """int64 [b]: independent timesteps, or one in each of b equal parts of the schedule, shuffled."""
+        size, span = self.settings.batch_size, len(self.base.alphas_cumprod)
+        if not self.settings.stratify:
+            return rng.integers(span, size=size)
+        return ((rng.permutation(size) + rng.random(size)) / size * span).astype(np.int64)
+
     def draw(self) -> Draw:
         """What the next update shows."""
         base, settings, mean, std = self.base, self.settings, self.mean, self.std
         rng, size = np.random.default_rng([settings.seed, 2, self.step]), settings.batch_size
         rows = torch.from_numpy(rng.integers(len(mean), size=size)).to(base.device)
-        times = torch.from_numpy(rng.integers(len(base.alphas_cumprod), size=size)).to(base.device)
+        times = torch.from_numpy(self._times(rng)).to(base.device)
         noise = rng.standard_normal((2, size, *mean.shape[1:]), dtype=np.float32)
         noise = torch.from_numpy(noise).to(base.device)
         drawn = rng.integers(len(settings.templates), size=size)

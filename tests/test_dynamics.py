@@ -7,15 +7,17 @@ import pytest
 
 from lib import figures, trade_charts
 from lib.datasets import load_images
-from lib.dynamics import PRESET, VARIANTS, curves, reached
+from lib.dynamics import PRESET, SMALLER, VARIANTS, curves, reached
 from lib.fidelity import Drawing, Task
-from lib.inversion import InversionSettings
+from lib.inversion import InversionError, InversionSettings
 
 
 def made(losses):
     """Curves in which recipe -> {length: final loss}, from two seeds."""
     rows = [
         {
+            "dataset": "chest",
+            "class": "healthy",
             "recipe": recipe,
             "length": length,
             "seed": seed,
@@ -40,13 +42,27 @@ def test_the_fewest_updates_that_get_there():
     assert (table.updates["ours"], table.share["ours"], table.images_shown["ours"]) == (100, 0.1, 400)
     assert table.best["ours"] == pytest.approx(0.2805) and table.best_updates["ours"] == 200
     assert table.best_kid["ours"] == pytest.approx(2.8) and (table.preset_kid == 3.0).all()
-    assert np.isnan(table.updates["bad"]) and table.updates[PRESET] == 1000 and table.seeds["ours"] == 2
+    assert (
+        (table.preset_updates == 1000).all()
+        and np.isnan(table.updates["bad"])
+        and table.updates[PRESET] == 1000
+        and table.seeds["ours"] == 2
+    )
+
+
+def test_data_sets_are_compared_with_their_own_preset():
+    easy, hard = made({PRESET: {9: 0.2}, "ours": {3: 0.25}}), made({PRESET: {9: 0.4}, "ours": {3: 0.25}})
+    table = reached(pd.concat([easy, hard.assign(dataset="prostate")]))
+    ours = table[table.recipe == "ours"].set_index("dataset").updates
+    assert np.isnan(ours["chest"]) and ours["prostate"] == 3
 
 
 def test_the_chart_has_every_recipe():
     figures.use_style()
-    fig = trade_charts.dynamics_chart(made({PRESET: {100: 0.3}, "ours": {20: 0.35, 40: 0.29}}), 0.005)
-    assert {t.get_text() for t in fig.legends[0].get_texts()} == {PRESET, "ours"}
+    recipes = [*VARIANTS, SMALLER]
+    fig = trade_charts.dynamics_chart(made({name: {20: 0.35, 40: 0.29} for name in recipes}), 0.005)
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == recipes
+    assert len({line.get_color() for line in fig.legends[0].get_lines()}) == len(recipes)
     plt.close(fig)
 
 
@@ -57,7 +73,12 @@ def test_every_recipe_is_trained_at_every_length(base, runs_folder):
     task = Task("chest", "healthy", images, held, held)
     table = curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2, 3], 4, [0])
     lengths = table.groupby("recipe").length.agg(set)
-    assert set(lengths.index) == set(VARIANTS) and lengths[PRESET] == {4} and lengths["ours"] == {2, 3}
+    assert set(lengths.index) == {*VARIANTS, SMALLER} and lengths[PRESET] == {4} and lengths["ours"] == {2, 3}
     ends = table[table["last"]]
     assert (ends.step == ends.length).all() and ends[["validation_loss", "kid"]].notna().all(axis=None)
     assert table[~table["last"]].kid.isna().all()
+    assert set(table.dataset) == {"chest"} and set(table["class"]) == {"healthy"}
+    some = curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2], 4, [0], [PRESET, "ours"])
+    assert set(some.recipe) == {PRESET, "ours"}
+    with pytest.raises(InversionError, match="recipes kohya: unknown; there are a1111, ours, "):
+        curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2], 4, [0], ["kohya"])

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from lib.artefacts import remembered, sampled, trained
-from lib.captions import best_caption, told_by_tiles
+from lib.captions import best_caption
 from lib.datasets import load_images
 from lib.denoising import validation_loss
 from lib.gap import fine_tune, gap_table, share_closed, summarise
-from lib.imagesets import ImageSet
 from lib.inversion import InversionSettings
+from lib.starts import told_by_tiles
 from lib.tasks import gap_sets, token_of, training_sets
 from lib.world import COLOURS
 
@@ -31,13 +31,13 @@ def test_the_share_closed_is_of_the_way_to_the_floor():
 def test_one_row_a_condition_and_seed(base, runs_folder):
     sets = [("prostate", "tumour", few("train"), few("val"), few("test"))]
     captions = {"tumour": "plain red"}
-    table = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2, 2)
+    table = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2)
     assert list(table.condition) == [
         "empty", "caption", "1 vectors", "2 vectors", "1 vectors", "2 vectors", "fine-tuned",
     ]  # fmt: skip
     assert table.loss.between(0, 5).all() and table.loss[:6].nunique() == 6
     assert table.loss[0] == pytest.approx(validation_loss(base, few("test"), ""))
-    again = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2, 2)
+    again = gap_table(base, sets, captions, SETTINGS, (1, 2), (0, 1), 2)
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -57,7 +57,7 @@ def test_the_summary_takes_the_mean_over_seeds():
 
 def test_no_sizes_no_gap(base):
     sets = [("prostate", "tumour", few("train"), None, few("test"))]
-    assert not len(gap_table(base, sets, {}, SETTINGS, (), (0,), 1, 1))
+    assert not len(gap_table(base, sets, {}, SETTINGS, (), (0,), 1))
 
 
 def test_the_floor_learns_and_leaves_the_base_alone(base, pictures):
@@ -100,17 +100,18 @@ def test_what_is_remembered_is_not_computed_again(runs_folder):
 def test_a_mosaic_tells_the_mean_image():
     tiles = np.array(list(COLOURS.values()))[np.arange(49).reshape(7, 7) % len(COLOURS)]
     image = np.kron(tiles.transpose(2, 0, 1), np.ones((1, 10, 10))).astype(np.float32)
-    images = ImageSet(image[None], ["a"], ["1"], ["1"], {}, "drawn", "train")
     names = list(COLOURS)
     rows = [" ".join(names[(7 * r + c) % len(names)] for c in range(7)) for r in range(7)]
-    assert told_by_tiles(images) == [" , ".join([ground, *rows]) for ground in ("mosaic smooth", "a picture")]
+    assert told_by_tiles(image[None]) == [
+        " , ".join([ground, *rows]) for ground in ("mosaic smooth", "a picture")
+    ]
 
 
 def test_the_best_caption_is_the_users_or_has_the_lowest_loss(base):
     images = few("train")
     assert best_caption(base, "prostate", "tumour", images, {"tumour": "mine"}) == "mine"
     best = validation_loss(base, images, best_caption(base, "prostate", "tumour", images, {}))
-    assert best <= min(validation_loss(base, images, told) for told in told_by_tiles(images))
+    assert best <= min(validation_loss(base, images, told) for told in told_by_tiles(images.images))
 
 
 def test_tokens_are_of_data_set_and_class():

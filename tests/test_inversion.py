@@ -13,8 +13,10 @@ from lib import rehearsal
 from lib.base import Base, load_base
 from lib.config import ROOT
 from lib.denoising import denoising_loss, image_losses, noised, validation_loss
+from lib.embedding import Embedding
 from lib.inversion import InversionError, InversionSettings, Job, invert, invert_many, train, train_many
-from lib.training import initial_vectors
+from lib.starts import best_start, initial_vectors, knows_the_world, told_by_tiles
+from lib.training import Concept
 
 SMALL = {
     "vectors": 4,
@@ -212,7 +214,7 @@ def test_the_papers_trainer(base, pictures, monkeypatch):
     assert len(prompts) == len(latents) == 12
     seen = {(float(sample.sum()), prompt) for sample, prompt in zip(latents, prompts, strict=True)}
     assert len(seen) == len({value for value, _ in seen}) == 3
-    with pytest.raises(InversionError, match="recipe = 'kohya': one of ours, a1111"):
+    with pytest.raises(InversionError, match="recipe = 'kohya': one of ours, drawn, a1111"):
         settings.by("kohya")
 
 
@@ -242,7 +244,7 @@ def test_rate_rises_and_falls():
     rates = [InversionSettings("<x>", steps=100, learning_rate=0.1).rate(i) for i in range(100)]
     assert rates[0] < rates[4] and np.argmax(rates) in range(3, 7) and max(rates) <= 0.1
     assert 0.004 < rates[-1] < 0.007
-    assert {InversionSettings("<x>", steps=9, decay="constant", warmup=0).rate(i) for i in range(9)} == {0.01}
+    assert {InversionSettings("<x>", steps=9, decay="constant", warmup=0).rate(i) for i in range(9)} == {0.03}
 
 
 def test_a_phrase_is_spread_over_the_vectors(base):
@@ -250,6 +252,43 @@ def test_a_phrase_is_spread_over_the_vectors(base):
     red, circle = (base.token_table[base.tokenizer(w).input_ids[1]] for w in ("red", "circle"))
     for row, word in zip(vectors, [red] * 3 + [circle] * 3, strict=True):
         assert F.cosine_similarity(row, word, dim=0) > 0.99
+
+
+def test_the_start_is_the_best_of_draws_and_of_the_mean_image_told(base, pictures):
+    """A mosaic is told by its tiles, and better so than by draws; the settings can still ask for these."""
+    tiles = np.kron(np.random.default_rng(0).choice([0.1, 0.9], (7, 7)), np.ones((10, 10)))[:64, :64]
+    images = torch.from_numpy(np.broadcast_to(tiles, (4, 3, 64, 64)).astype(np.float32))
+    latents, settings = base.encode(images)[0], InversionSettings("<x>", vectors=64)
+    start, drawn = best_start(base, settings, images, latents), initial_vectors(base, settings)
+    losses = [validation_loss(base, images, Embedding(v, "<x>"), draws=2) for v in (start, drawn)]
+    assert losses[0] < 0.95 * losses[1]
+    words = [w for text in told_by_tiles(images.numpy()) for w in text.split()[:2]]
+    assert words == ["mosaic", "smooth", "a", "picture"]
+    for init, expected in ((None, start), ("", drawn)):
+        assert torch.equal(Concept(base, images, replace(settings, init=init)).vectors.detach(), expected)
+
+
+def test_few_vectors_take_the_first_words(base, pictures):
+    settings = InversionSettings("<x>", vectors=2)
+    assert best_start(base, settings, pictures, base.encode(pictures)[0]).shape == (2, base.token_width)
+
+
+def test_a_base_without_the_worlds_words_starts_from_draws(base, pictures, monkeypatch):
+    assert knows_the_world(base)
+    monkeypatch.setattr("lib.starts.knows_the_world", lambda base: False)
+    settings = InversionSettings("<x>", vectors=4)
+    start = best_start(base, settings, pictures, base.encode(pictures)[0])
+    assert torch.equal(start, initial_vectors(base, settings))
+
+
+def test_timesteps_lie_one_in_each_part_of_the_schedule(base, pictures):
+    settings, span = InversionSettings("<x>", vectors=2, batch_size=10), len(base.alphas_cumprod) // 10
+    draws = [Concept(base, pictures, replace(settings, seed=seed)).draw() for seed in range(3)]
+    for draw in draws:
+        assert sorted((draw.times // span).tolist()) == list(range(10))
+    assert not torch.equal(draws[0].times, draws[1].times)
+    apart = Concept(base, pictures, replace(settings, stratify=False, batch_size=200)).draw().times
+    assert (apart // span).bincount(minlength=10).unique().numel() > 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_checkpoint(base, pictures, tmp_path):

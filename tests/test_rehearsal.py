@@ -30,6 +30,7 @@ HANDFUL = {
     "gap_seeds": "[0]",
     "gap_images": 1,
     "gap_steps": 1,
+    "gap_batch_size": 1,
     "floor_steps": 1,
     "weights": 2,
     "n_noises": 1,
