@@ -43,7 +43,11 @@ class Trained:
 
 
 #: What decides the bits of an embedding.
-TRAINING = ("lib.inversion", "lib.training", "lib.starts", "lib.recipes", "lib.denoising", "lib.base")
+TRAINING = (
+    *("lib.inversion", "lib.training", "lib.starts", "lib.recipes"),
+    *("lib.denoising", "lib.base", "lib.products"),
+)
+DRAWING = ("lib.sampling", "lib.predictor", "lib.base", "lib.products")
 
 
 def trained(base, images, settings, validation=None, text=""):
@@ -128,7 +132,7 @@ def _samples(base, what, n, settings) -> Path:
         "what": _named(what),
         "n": n,
         "settings": settings,
-        "code": code_digest("lib.sampling", "lib.base", "lib.attention"),
+        "code": code_digest(*DRAWING),
     }
 
     def make(folder: Path) -> None:
@@ -148,7 +152,7 @@ def inpainted(base, what, images, masks, seed=0, **settings):
         "masks": masks,
         "seed": seed,
         "settings": settings,
-        "code": code_digest("lib.sampling", "lib.base", "lib.attention"),
+        "code": code_digest(*DRAWING),
     }
 
     def make(folder: Path) -> None:

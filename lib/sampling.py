@@ -12,9 +12,9 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
 from scipy.ndimage import gaussian_filter
 
-from lib.attention import Shared
 from lib.embedding import Embedding
 from lib.errors import UserError, within_memory
+from lib.predictor import Predictor
 
 SAMPLERS = {
     "ddim": DDIMScheduler,
@@ -170,13 +170,12 @@ def _scheduler(base, sampler, steps):
 def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
     """Latents [n, C, h, w] from noise; `keep(latents, scheduler, step)` may change them after each step."""
     scheduler = _scheduler(base, sampler, steps)
-    n, m = len(noise), len(states)
     latents = noise * scheduler.init_noise_sigma
     extra = {"generator": generators} if sampler == "euler_a" else {}
-    text = {"encoder_hidden_states": states, "cross_attention_kwargs": {"shared": Shared(n, m)}}
+    predict = Predictor(base.unet, states, scheduler.timesteps)
     for step, time in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(latents, time)
-        predicted = base.unet(scaled.to(base.dtype), time, **text).sample.float().view(m, *latents.shape)
+        predicted = predict(scheduler.scale_model_input(latents, time), step).float()
+        predicted = predicted.view(len(states), *latents.shape)
         guided = torch.einsum("m,mnchw->nchw", weights, predicted)
         latents = scheduler.step(guided, time, latents, return_dict=False, **extra)[0]
         if keep:

@@ -38,8 +38,13 @@ def best_start(base, settings: InversionSettings, images, latents, few: int = 32
         starts.append(start)
     if len(starts) == 1:
         return starts[0]
-    losses = [latent_losses(base, latents[:few], Embedding(s, settings.token), draws=2) for s in starts]
-    return starts[int(torch.stack(losses).mean(1).argmin())]
+    losses = [
+        latent_losses(
+            base, latents[:few], Embedding(start, settings.token), draws=2, batch_size=settings.batch_size
+        ).mean()
+        for start in starts
+    ]
+    return starts[int(torch.stack(losses).argmin())]
 
 
 def knows_the_world(base) -> bool:
