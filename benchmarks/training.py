@@ -1,12 +1,14 @@
 """What an update of the vectors costs, and where the time goes: python -m benchmarks.training
 
-Step time by part; multiply-adds by torch's counter, as a share of what the machine's own matrix product
-reaches; eight concepts at once against one after the other; and how time and memory grow with the number of
-images. --base names another model folder, --device and --dtype where and how it runs.
+Step time by part, and beside it with torch's own products in place of those of lib/products.py; operations
+by torch's counter, as a share of what the machine's best matrix product reaches; eight concepts at once
+against one after the other; and how time and memory grow with the number of images. --base names another
+model folder, --device and --dtype where and how it runs.
 """
 
 import argparse
 import time
+from contextlib import contextmanager
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +17,7 @@ from benchmarks.tables import row, save
 from lib.base import load_base
 from lib.denoising import denoising_loss
 from lib.inversion import Job, train_many
+from lib.products import FrozenLinear, freeze_products
 from lib.recipes import InversionSettings
 from lib.training import Concept
 
@@ -55,26 +58,40 @@ def by_part(base, settings, repeats: int) -> list[list[float]]:
     return [list(part) for part in zip(*found[2:], strict=True)]
 
 
+@contextmanager
+def torchs_products():
+    """Linear layers as torch computes them."""
+    worth, FrozenLinear.worth = FrozenLinear.worth, float("inf")
+    try:
+        yield
+    finally:
+        FrozenLinear.worth = worth
+
+
 def operations(base, settings) -> float:
-    """Floating-point operations of one update."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of one update, as the counter knows them: of torch's products."""
+    with torchs_products(), FlopCounterMode(display=False) as counter:
         list(train_many(base, [Job(pictures(base, 4), settings)]))
     return counter.get_total_flops() / settings.steps
 
 
 def matmul_peak(base, side: int = 2048, repeats: int = 5) -> float:
-    """Floating-point operations a second of a square matrix product, at its best."""
-    a, b = (torch.randn(side, side, device=base.device, dtype=base.dtype) for _ in range(2))
+    """Floating-point operations a second of a square matrix product, the better of torch's and ours."""
+    layer = torch.nn.Linear(side, side, False, base.device, base.dtype).requires_grad_(False)
+    states = torch.randn(side, side, device=base.device, dtype=base.dtype)
     best = float("inf")
-    for _ in range(repeats):
-        started = clock(base.device)
-        a @ b
-        best = min(best, clock(base.device) - started)
+    for _ in range(2):
+        for _ in range(repeats):
+            started = clock(base.device)
+            layer(states)
+            best = min(best, clock(base.device) - started)
+        freeze_products(layer)
     return 2 * side**3 / best
 
 
 def together(base, settings, concepts: int, repeats: int) -> list[float]:
     """Ratios of the time of `concepts` one after the other to that of all at once, in turn."""
+    settings = {"init": "", "record_every": 100, **settings}
     jobs = [Job(pictures(base, 8), InversionSettings(f"<{i}>", **settings)) for i in range(concepts)]
     ratios = []
     for _ in range(repeats):
@@ -100,9 +117,14 @@ def main() -> None:
     rows, peak = [], matmul_peak(base)
     rows.append(row("square matrix product", peak / 1e9, "GFLOP/s"))
     for size in (1, 4, 16):
-        settings = InversionSettings("<x>", steps=2, batch_size=size, record_every=100)
+        settings = InversionSettings("<x>", steps=2, batch_size=size, record_every=100, init="")
         *parts, whole = by_part(base, settings, asked.repeats)
         rows.append(row(f"update, batch {size}", [1000 * t for t in whole], "ms"))
+        if base.device.type == "cpu":
+            with torchs_products():
+                *_, theirs = by_part(base, settings, asked.repeats)
+            ratios = [a / b for a, b in zip(theirs, whole, strict=True)]
+            rows.append(row(f"update, batch {size}: with torch's products / with oneDNN's", ratios, "1"))
         if size == 4:
             for name, seconds in zip(PARTS, parts, strict=True):
                 rows.append(row(f"update, batch {size}: {name}", [1000 * t for t in seconds], "ms"))
@@ -110,19 +132,17 @@ def main() -> None:
         rows.append(
             row(f"update, batch {size}: share of that product's speed", [work / t / peak for t in whole], "1")
         )
-    ratios = together(
-        base, {"steps": 10, "batch_size": 1, "record_every": 100}, 8, max(2, asked.repeats // 4)
-    )
+    ratios = together(base, {"steps": 10, "batch_size": 1}, 8, max(2, asked.repeats // 4))
     rows.append(row("eight concepts at batch 1: one after the other / at once", ratios, "1"))
     for n in NUMBERS:
         images = pictures(base, n)
         started = clock(base.device)
-        concept = Concept(base, images, InversionSettings("<x>", batch_size=4))
+        concept = Concept(base, images, InversionSettings("<x>", batch_size=4, init=""))
         rows.append(row(f"encoding, {n} images", 1000 * (clock(base.device) - started) / n, "ms an image"))
         kept = concept.mean.nbytes + concept.std.nbytes
         rows.append(row(f"held while training, {n} images", kept / n / 1000, "kB an image"))
         del concept
-        settings = InversionSettings("<x>", steps=12, batch_size=4, record_every=1)
+        settings = InversionSettings("<x>", steps=12, batch_size=4, record_every=1, init="")
         seconds = [found[0].seconds for found in train_many(base, [Job(images, settings)])]
         steps = [1000 * (b - a) for a, b in zip(seconds[2:], seconds[3:], strict=False)]
         rows.append(row(f"update, {n} images", steps, "ms"))

@@ -42,9 +42,9 @@ class Trained:
         }
 
 
-#: What decides the bits of an embedding.
+#: What decides an embedding, and a picture.
 TRAINING = (
-    *("lib.inversion", "lib.training", "lib.starts", "lib.recipes"),
+    *("lib.inversion", "lib.training", "lib.recipes", "lib.starts", "lib.scenes", "lib.world"),
     *("lib.denoising", "lib.base", "lib.products"),
 )
 DRAWING = ("lib.sampling", "lib.predictor", "lib.base", "lib.products")

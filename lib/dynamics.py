@@ -18,7 +18,7 @@ from lib.recipes import RECIPES, InversionError
 from lib.sweep import sweep
 
 PRESET = "a1111"
-#: Changes to this project's recipe, one at a time, beside the paper's trainer.
+#: Changes to this project's recipe beside the paper's trainer.
 VARIANTS: dict[str, dict] = {
     PRESET: RECIPES[PRESET],
     "ours": {},
@@ -50,12 +50,14 @@ def curves(
 
     Trained on task.train, watched on task.real: validation images. Each of VARIANTS, and SMALLER, is
     trained for each of `lengths` updates from each seed; the preset, for `preset_length` once and in full.
-    recipes: some of their names; None: all.
+    recipes: some of their names, the preset's among them; None: all.
     """
     smaller = {"batch_size": max(1, settings.batch_size // 4), "learning_rate": settings.learning_rate / 3}
     known = VARIANTS | {SMALLER: smaller}
     if unknown := {*(recipes or ())} - {*known}:
         raise InversionError(f"recipes {', '.join(sorted(unknown))}: unknown; there are {', '.join(known)}")
+    if recipes is not None and PRESET not in recipes:
+        raise InversionError(f"recipes {', '.join(recipes)}: {PRESET}, which sets the mark, is missing")
     shared = {"dataset": task.name, "class": task.label}
     plans, calls = [], []
     for name, changes in known.items():

@@ -127,7 +127,7 @@ def fidelity_rows(
     """One row a condition (K vectors, n training images) and seed, and those of the floor and the control.
 
     A seed decides the first vectors, the order of training, which n of the training images are used, and
-    the noise that pictures are drawn from. The control has the first vectors of each seed, at the largest K.
+    the noise that pictures are drawn from. The control is `untrained` from each seed, at the largest K.
     """
     largest, calls = max(k for k, _ in conditions), [partial(_floor_row, task=task, drawing=drawing)]
     for seed in seeds:
@@ -172,7 +172,7 @@ def chosen_images(total: int, n: int, seed: int) -> np.ndarray:
 
 
 def untrained(base, settings: InversionSettings) -> Embedding:
-    """The vectors that training starts from: what must draw no modality."""
+    """Vectors that were never trained, draws or the phrase of `init`: what must draw no modality."""
     return Embedding(initial_vectors(base, settings), settings.token)
 
 

@@ -113,7 +113,7 @@ def floor_loss(base, train, stop, test, steps, seed) -> list[float]:
         tuned = fine_tune(base, train.images, stop.images, steps, seed=seed)
         return {"loss": validation_loss(tuned, test, "")}
 
-    modules = ("lib.gap", "lib.denoising")
+    modules = ("lib.gap", "lib.denoising", "lib.base")
     return [remembered("floors", key | {"steps": steps, "seed": seed}, modules, floor)["loss"]]
 
 

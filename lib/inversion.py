@@ -61,11 +61,12 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
     _check(jobs)
     shared = jobs[0].settings
     size = f"batch_size = {sum(job.settings.batch_size for job in jobs)} at {base.image_side} pixels"
-    with within_memory(f"the start, {size}"):
-        concepts = [Concept(base, job.images, job.settings, job.validation) for job in jobs]
+    resumed = checkpoint is not None and Path(checkpoint).exists()
+    with within_memory(f"encoding at {base.image_side} pixels"):
+        concepts = [Concept(base, job.images, job.settings, job.validation, resumed) for job in jobs]
     identity = digest([concept.identity for concept in concepts])
     records, before = [[] for _ in jobs], 0.0
-    if checkpoint is not None and Path(checkpoint).exists():
+    if resumed:
         before, records = _restored(checkpoint, identity, concepts, base.device)
         yield from map(list, zip(*records, strict=True))
     started = time.perf_counter()

@@ -3,8 +3,8 @@
 diffusers' model answers for one step and knows of no other. Here, what does not change between the steps is
 computed before the first: keys and values of the text, and what each block adds for each timestep. All
 images of a prompt attend together, in one large product. What comes before the first cross-attention does
-not know the prompt, and is computed once an image. On a CPU, pictures are kept
-channels last, as convolutions like them there, and tokens need no copy.
+not know the prompt, and is computed once an image. On a CPU, pictures are kept channels last: convolutions
+are faster so, and tokens need no copy.
 """
 
 import inspect
@@ -12,6 +12,8 @@ from functools import cache
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import functional as F
 
 #: In which the U-Nets of Stable Diffusion 1 and 2, and models/mini, differ from diffusers' defaults or may.
@@ -31,8 +33,9 @@ class Predictor:
     states  the prompts' text states, [m, tokens, E]
     times   the solver's timesteps, [steps]
 
-    Called as predictor(latents [n, C, h, w], step), it gives [m * n, C, h, w], the first prompt's first. A
-    U-Net of another kind than Stable Diffusion's is called as diffusers has it.
+    Called as predictor(latents [n, C, h, w], step), it gives [m * n, C, h, w], the first prompt's first, as
+    an inference tensor: no gradient flows. A U-Net of another kind than Stable Diffusion's, or one whose
+    parts were exchanged, is called as diffusers has it.
     """
 
     @torch.inference_mode()
@@ -46,7 +49,7 @@ class Predictor:
         embedded = F.silu(embedded)
         self._added, self._texts = {}, {}
         for part in unet.modules():
-            if hasattr(part, "time_emb_proj"):  # [steps, C], which takes the place of the convolution's bias
+            if isinstance(part, ResnetBlock2D):  # [steps, C], which takes the place of the convolution's bias
                 self._added[part] = part.time_emb_proj(embedded) + part.conv1.bias
             elif hasattr(part, "attn2"):
                 layer = part.attn2
@@ -117,8 +120,12 @@ class Predictor:
 
 
 def is_known(unet: torch.nn.Module) -> bool:
-    """Whether it is built as Stable Diffusion's is, whatever its widths and depth."""
-    if type(unet) is not UNet2DConditionModel:
+    """Whether it is built as Stable Diffusion's is, whatever its widths and depth, and nothing was added."""
+    if type(unet) is not UNet2DConditionModel or unet.training:
+        return False
+    if any(type(processor) is not AttnProcessor2_0 for processor in unet.attn_processors.values()):
+        return False
+    if any(type(m.conv1) is not torch.nn.Conv2d for m in unet.modules() if isinstance(m, ResnetBlock2D)):
         return False
     blocks = {*unet.config.down_block_types, *unet.config.up_block_types}
     same = all(unet.config.get(name, value) == value for name, value in _defaults().items())
@@ -137,7 +144,7 @@ def _layers(block):
 
 
 def _repeated(rows, n):
-    return rows if len(rows) == n else rows.repeat(n // len(rows), 1, 1, 1)
+    return rows if len(rows) == n else torch.cat([rows] * (n // len(rows)))  # which keeps channels last
 
 
 def _projections(attention):

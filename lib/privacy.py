@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from lib.artefacts import TRAINING, remembered, sampled, trained
+from lib.artefacts import DRAWING, TRAINING, remembered, sampled, trained
 from lib.auc import auc_interval
 from lib.config import digest
 from lib.denoising import image_losses
@@ -100,7 +100,7 @@ def audit_row(
         "seed": seed,
         "classifier_steps": classifier_steps,
     }
-    modules = ("lib.privacy", "lib.diagnostic", "lib.features", "lib.sampling", *TRAINING)
+    modules = ("lib.privacy", "lib.diagnostic", "lib.features", *DRAWING, *TRAINING)
     given = base, task, settings, drawing, audit, seed, classifier_steps
     found = remembered("privacy", key, modules, lambda: _audit(*given))
     naming = {"dataset": task.name, "class": task.label}

@@ -1,25 +1,26 @@
 """Matrix products of frozen layers on a CPU by oneDNN, which convolutions use already.
 
 torch gives float32 products to MKL, which on AMD's processors runs at less than half of oneDNN's speed (and
-no faster on Intel's). benchmarks/training.py measures what it is worth.
+no faster on Intel's); benchmarks/training.py sets the two side by side.
 """
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-
-#: Multiply-adds from which it pays: below, the call itself is the price.
-_WORTH = 2**20
 
 
 class FrozenLinear(torch.nn.Linear):
     """torch.nn.Linear, faster while no gradient of its weights is asked for; the same within rounding."""
+
+    #: Multiply-adds from which it pays: below, the call itself is the price.
+    worth = 2**20
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """float [..., out], of [..., in]."""
         weight, bias = self.weight, self.bias
         frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
         plain = states.device.type == "cpu" and states.dtype == weight.dtype == torch.float32
-        if frozen and plain and states.numel() * self.out_features >= _WORTH:
+        if frozen and plain and states.numel() * self.out_features >= self.worth:
             return _Product.apply(states, weight, bias)
         return F.linear(states, weight, bias)
 
@@ -40,6 +41,7 @@ class _Product(torch.autograd.Function):
         return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         product = torch.ops.mkldnn._linear_pointwise(grad.contiguous(), ctx.weight.t(), None, "none", [], "")
         return product, None, None

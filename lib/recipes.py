@@ -49,8 +49,8 @@ class InversionSettings:
                        `decay` (cosine, linear or constant) how it falls to `floor` times itself
     ema                decay of a running mean of the vectors, which is then what is kept; None: none
     init               a phrase whose token vectors are spread over the K, "" for draws around the
-                       vocabulary's mean, or None for the better of these and of the mean image told in
-                       the base's own words, where it has them (lib.starts)
+                       vocabulary's mean, or None for the best of these draws and of the mean image told
+                       in the base's own words, where it has them (lib.starts)
     templates          prompts with {} for the token; one is drawn for each image. The token alone by
                        default: it is generated with so, and models/mini knows no "a photo of"
     template_once      True draws one template for each image once, False anew whenever it is seen

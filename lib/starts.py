@@ -26,13 +26,14 @@ def best_start(base, settings: InversionSettings, images, latents, few: int = 32
     """float32 [K, D]: of several starts the one with the lowest loss on the first `few` images.
 
     One is `initial_vectors`' draws. Where the base knows the world's words, there are also the mean image
-    told by its tiles, a vector a word, with draws behind the last word.
+    told by its tiles, a vector a word, with draws behind the last word. The loss is that under the token
+    alone, whatever the templates.
 
     images: float32 [n, 3, H, W] in [0, 1]; latents: their posterior's means, [n, C, h, w].
     """
     table, jitter = base.token_table.cpu(), _jitter(base, settings)
     starts = [initial_vectors(base, settings)]
-    for caption in told_by_tiles(np.asarray(images)) if knows_the_world(base) else []:
+    for caption in told_by_tiles(images.detach().cpu().numpy()) if knows_the_world(base) else []:
         told, start = table[torch.tensor(_words(base, caption))][: settings.vectors], starts[0].clone()
         start[: len(told)] = told + 0.01 * table.std(0) * jitter[: len(told)]
         starts.append(start)
@@ -44,12 +45,12 @@ def best_start(base, settings: InversionSettings, images, latents, few: int = 32
         ).mean()
         for start in starts
     ]
-    return starts[int(torch.stack(losses).argmin())]
+    return starts[int(torch.stack(losses).nan_to_num(torch.inf).argmin())]
 
 
 def knows_the_world(base) -> bool:
-    """Whether the base was trained on lib.world: its vocabulary holds the world's words whole."""
-    return len(_words(base, "mosaic")) == 1
+    """Whether the base was trained on lib.world: it has words whole that no dictionary has."""
+    return all(len(_words(base, word)) == 1 for word in ("leftmost", "midleft", "midright"))
 
 
 def told_by_tiles(images: np.ndarray) -> list[str]:

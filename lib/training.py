@@ -43,18 +43,19 @@ class Draw:
 class Concept:
     """Vectors of one token in training, with their images encoded once.
 
-    images, validation: an ImageSet or [n, 3, H, W] in [0, 1]; validation may be None.
+    images, validation: an ImageSet or [n, 3, H, W] in [0, 1]; validation may be None. A resumed one, whose
+    state is restored next, chooses no start.
     """
 
-    def __init__(self, base, images, settings: InversionSettings, validation=None):
+    def __init__(self, base, images, settings: InversionSettings, validation=None, resumed=False):
         self.base, self.settings = base, settings
         pixels = pixels_of(images)
         self.mean, self.std = base.encode(pixels)
         self.mirrored = base.encode(pixels.flip(-1)) if settings.flip else None
         self.frozen = None if settings.resample else self._frozen_sample()
         self.watched = None if validation is None else base.encode(pixels_of(validation))[0]
-        chosen = settings.init is not None
-        start = initial_vectors(base, settings) if chosen else best_start(base, settings, pixels, self.mean)
+        given = resumed or settings.init is not None
+        start = initial_vectors(base, settings) if given else best_start(base, settings, pixels, self.mean)
         self.vectors = start.to(base.device).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.vectors], settings.learning_rate, betas=settings.betas)
         self.average, self.step = None, 0

@@ -198,8 +198,8 @@ def test_memory_that_is_not_there_is_one_line(base, pictures, monkeypatch):
     monkeypatch.setattr(base.unet.conv_in, "forward", full)
     with pytest.raises(MemoryExhausted, match="batch_size = 4 at 64 pixels: lower the batch size"):
         generate(base, "red circle", 4, steps=1)
-    for init, what in ((None, "the start"), ("", "an update")):
-        with pytest.raises(MemoryExhausted, match=f"{what}, batch_size = 8 at 64 pixels"):
+    for init, what in ((None, "encoding"), ("", "an update, batch_size = 8")):
+        with pytest.raises(MemoryExhausted, match=f"{what} at 64 pixels"):
             invert_many(base, {"<a>": pictures, "<b>": pictures}, steps=1, batch_size=4, init=init)
 
 

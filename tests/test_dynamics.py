@@ -82,3 +82,5 @@ def test_every_recipe_is_trained_at_every_length(base, runs_folder):
     assert set(some.recipe) == {PRESET, "ours"}
     with pytest.raises(InversionError, match="recipes kohya: unknown; there are a1111, ours, "):
         curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2], 4, [0], ["kohya"])
+    with pytest.raises(InversionError, match="recipes ours: a1111, which sets the mark, is missing"):
+        curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2], 4, [0], ["ours"])

@@ -273,6 +273,19 @@ def test_few_vectors_take_the_first_words(base, pictures):
     assert best_start(base, settings, pictures, base.encode(pictures)[0]).shape == (2, base.token_width)
 
 
+def test_stable_diffusion_does_not_know_the_world():
+    """CLIP has "mosaic" and "picture" whole, as it has most words; "midleft" is of the world alone."""
+
+    class Clip:
+        def tokenizer(self, phrase, add_special_tokens):
+            words = [
+                w for word in phrase.split() for w in (("mid", "left") if word == "midleft" else (word,))
+            ]
+            return type("Told", (), {"input_ids": words})
+
+    assert not knows_the_world(Clip())
+
+
 def test_a_base_without_the_worlds_words_starts_from_draws(base, pictures, monkeypatch):
     assert knows_the_world(base)
     monkeypatch.setattr("lib.starts.knows_the_world", lambda base: False)

@@ -1,11 +1,13 @@
 """What a U-Net predicts while it draws is what diffusers predicts, and what is shared is computed once."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch.testing import assert_close
 
 from lib import rehearsal
@@ -77,6 +79,24 @@ def test_a_unet_of_another_kind_is_left_to_diffusers(changes, known, side):
     unet = UNet2DConditionModel(**SMALL | changes).eval()
     assert is_known(unet) == known
     check(unet, torch.randn(2, 5, 16), (4, side, side), 2)
+
+
+def test_a_unet_whose_parts_were_exchanged_is_left_to_diffusers(base):
+    for exchanged in (_attention, _convolution, lambda unet: unet.train()):
+        unet = copy.deepcopy(base.unet)
+        exchanged(unet)
+        assert is_known(base.unet) and not is_known(unet)
+        check(unet, base.embed(PROMPTS[:2]).detach(), base.latent_shape, 2)
+
+
+def _attention(unet):
+    unet.set_attn_processor(AttnProcessor())
+
+
+def _convolution(unet):
+    """As an adapter has it: more than the weights that it shows."""
+    resnet = unet.mid_block.resnets[0]
+    resnet.conv1 = torch.nn.Sequential(resnet.conv1, torch.nn.Tanh())
 
 
 def test_what_is_shared_is_computed_once(base):
