@@ -191,6 +191,9 @@ def dynamics_chart(curves, rate):
         preset = final[final.recipe == final.recipe.iloc[0]]
         ax.axhline(preset[column].mean(), color=palette[preset.recipe.iloc[0]], ls="--", lw=0.8)
         ax.set(xlabel="updates", ylabel=text, xscale="log")
+        lengths = sorted(final.length.unique())
+        ax.set_xticks(lengths, [f"{n:,}" for n in lengths])
+        ax.minorticks_off()
     for (recipe, _, seed), part in curves.groupby(["recipe", "length", "seed"], sort=False):
         if seed == curves.seed.min() and part.length.iloc[0] == final[final.recipe == recipe].length.max():
             axes[0, 2].plot(part.step, part.vector_rms, color=palette[recipe], lw=1)
