@@ -5,7 +5,7 @@ The noise of picture i is the same at every weight, so that what changes is the 
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 from lib.artefacts import sampled
 from lib.concepts import INTENSITY, Concepts
@@ -63,7 +63,8 @@ def rank_correlations(table: pd.DataFrame, resamples: int = 1000, seed: int = 0)
         row = {"dataset": name, "class": label, "way": way, "quantity": quantity, "n": len(grid)}
         row |= {"weights": len(weights), "rho": float(_rho(grid.mean(0)[None], weights)[0])}
         row |= dict(zip(("low", "high"), np.quantile(rhos, (0.025, 0.975)), strict=True))
-        row |= {"pooled": spearmanr(part.weight, part.value).statistic, "single": _rho(grid, weights).mean()}
+        pooled = _rho(part.value.to_numpy()[None], part.weight)
+        row |= {"pooled": float(pooled[0]), "single": _rho(grid, weights).mean()}
         row |= {"rise": (grid[:, -1] - grid[:, 0]).mean()}
         rows.append(
             row | dict(zip(("rise_low", "rise_high"), np.quantile(rises, (0.025, 0.975)), strict=True))

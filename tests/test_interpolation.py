@@ -1,0 +1,42 @@
+"""How closely a measured quantity follows the weight."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from lib.interpolation import rank_correlations
+
+SHARED = {"dataset": "chest", "class": "effusion", "way": "AND", "quantity": "blunting"}
+
+
+def table(grid):
+    """A row a noise and weight, of values [noises, weights]."""
+    weights = np.linspace(0, 1, grid.shape[1])
+    rows = [
+        SHARED | {"noise": i, "weight": w, "value": value}
+        for i, values in enumerate(grid)
+        for w, value in zip(weights, values, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_correlations_are_spearmans():
+    grid = np.random.default_rng(0).normal(size=(6, 5)) + np.linspace(0, 2, 5)
+    rows = table(grid)
+    found = rank_correlations(rows).iloc[0]
+    weights = np.linspace(0, 1, 5)
+    assert found.rho == pytest.approx(spearmanr(weights, grid.mean(0)).statistic)
+    assert found.pooled == pytest.approx(spearmanr(rows.weight, rows.value).statistic)
+    assert found.single == pytest.approx(np.mean([spearmanr(weights, row).statistic for row in grid]))
+    assert found.low <= found.rho <= found.high and found.n == 6
+    assert found.rise == pytest.approx((grid[:, -1] - grid[:, 0]).mean())
+
+
+def test_what_never_changes_follows_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = rank_correlations(table(np.ones((3, 4)))).iloc[0]
+    assert (found.rho, found.pooled, found.single, found.rise) == (0, 0, 0, 0)
