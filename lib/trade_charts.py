@@ -178,8 +178,8 @@ def dynamics_chart(curves, rate):
     curves: of lib.dynamics; rate: of the preset, whose walk of rate * sqrt(updates) is dashed.
     """
     fig, axes = panels(1, 3, 6.9, 2.8)
-    recipes = curves.recipe.unique()
-    palette = dict(zip(recipes, sns.color_palette("husl", len(recipes)), strict=True))
+    preset, *others = curves.recipe.unique()
+    palette = {preset: "0.15", **dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True))}
     final = curves[curves["last"]]
     for column, (ax, text) in {
         "validation_loss": (axes[0, 0], "validation loss"),
@@ -188,8 +188,7 @@ def dynamics_chart(curves, rate):
         for recipe, part in final.groupby("recipe", sort=False):
             means = part.groupby("length")[["step", column]].mean()
             ax.plot(means.step, means[column], "o-", color=palette[recipe], ms=3, lw=1, label=recipe)
-        preset = final[final.recipe == final.recipe.iloc[0]]
-        ax.axhline(preset[column].mean(), color=palette[preset.recipe.iloc[0]], ls="--", lw=0.8)
+        ax.axhline(final[final.recipe == preset][column].mean(), color=palette[preset], ls="--", lw=0.8)
         ax.set(xlabel="updates", ylabel=text, xscale="log")
         lengths = sorted(final.length.unique())
         ax.set_xticks(lengths, [f"{n:,}" for n in lengths])
