@@ -15,7 +15,7 @@ import torch
 from lib.config import digest, resolve
 from lib.embedding import Token, check_width, split_prompt
 from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
-from lib.products import freeze_products
+from lib.products import use_onednn
 from lib.runs import path_digest
 
 #: Held while vectors are spliced into a text encoder: its hook would touch what another thread encodes.
@@ -80,9 +80,9 @@ class Base:
     def __post_init__(self):
         for part in (self.unet, self.vae, self.text_encoder):
             part.requires_grad_(False).eval().to(self.device)
-            freeze_products(part)
+            use_onednn(part)
         for part in (self.unet, self.vae):
-            part.to(memory_format=torch.channels_last)  # faster on a CPU, too
+            part.to(memory_format=torch.channels_last)  # in which a CPU convolves faster
         self.alphas_cumprod = self.scheduler.alphas_cumprod.float().to(self.device)
 
     @property

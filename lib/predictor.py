@@ -75,9 +75,8 @@ class Predictor:
             for sampler in block.downsamplers or ():
                 x = sampler(x)
                 skipped.append(x)
-        first, *others = unet.mid_block.resnets
-        x = self._layer(first, unet.mid_block.attentions[0], x, step, rows)
-        for resnet, transformer in zip(others, [*unet.mid_block.attentions[1:], None], strict=True):
+        middle = unet.mid_block  # ends with a resnet
+        for resnet, transformer in zip(middle.resnets, [*middle.attentions, None], strict=True):
             x = self._layer(resnet, transformer, x, step, rows)
         for block in unet.up_blocks:
             for resnet, transformer in _layers(block):
@@ -104,8 +103,9 @@ class Predictor:
             tokens = transformer.proj_in(tokens)
         for block in transformer.transformer_blocks:
             seen = block.norm1(tokens)
-            rows = (_by_head(block.attn1, project(seen)) for project in _projections(block.attn1))
-            tokens = tokens + _attended(block.attn1, *rows, seen.shape)
+            projections = (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
+            rows = (_by_head(block.attn1, project(seen)) for project in projections)
+            tokens = tokens + _attended(block.attn1, *rows, tokens.shape)
             # a prompt's images stand behind each other: their positions attend to its text as one picture's
             asked = block.attn2.to_q(block.norm2(tokens)).view(len(self.states), -1, tokens.shape[-1])
             rows = (_by_head(block.attn2, asked), *self._texts[block.attn2])
@@ -145,10 +145,6 @@ def _layers(block):
 
 def _repeated(rows, n):
     return rows if len(rows) == n else torch.cat([rows] * (n // len(rows)))  # which keeps channels last
-
-
-def _projections(attention):
-    return attention.to_q, attention.to_k, attention.to_v
 
 
 def _by_head(attention, rows):

@@ -1,7 +1,7 @@
 """Matrix products of frozen layers on a CPU by oneDNN, which convolutions use already.
 
-torch gives float32 products to MKL, which on AMD's processors runs at less than half of oneDNN's speed (and
-no faster on Intel's); benchmarks/training.py sets the two side by side.
+torch gives float32 products to MKL, which on an AMD processor runs at about half of oneDNN's speed;
+benchmarks/training.py sets the two side by side on this machine.
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-class FrozenLinear(torch.nn.Linear):
+class OneDnnLinear(torch.nn.Linear):
     """torch.nn.Linear, faster while no gradient of its weights is asked for; the same within rounding."""
 
-    #: Multiply-adds from which it pays: below, the call itself is the price.
-    worth = 2**20
+    #: Multiply-adds from which it pays, with one thread and with two: below, the call itself is the price.
+    worth = 2**22
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """float [..., out], of [..., in]."""
@@ -25,13 +25,13 @@ class FrozenLinear(torch.nn.Linear):
         return F.linear(states, weight, bias)
 
 
-def freeze_products(module: torch.nn.Module) -> None:
+def use_onednn(module: torch.nn.Module) -> None:
     """Has the linear layers of a module computed so, where this build of torch can."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return
     for part in module.modules():
         if type(part) is torch.nn.Linear:
-            part.__class__ = FrozenLinear
+            part.__class__ = OneDnnLinear
 
 
 class _Product(torch.autograd.Function):

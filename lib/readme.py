@@ -156,6 +156,8 @@ SPEED = (
     ("against_diffusers", "fp32: ours", "held-out loss", "no higher"),
     ("against_diffusers", "fp32: script", "MB", "-"),
     ("against_diffusers", "fp32: ours", "MB", "-"),
+    ("training", "square matrix product, torch's", "GFLOP/s", "-"),
+    ("training", "square matrix product, oneDNN's", "GFLOP/s", "above torch's"),
     ("training", "update, batch 4", "ms", "-"),
     ("training", "update, batch 16", "ms", "-"),
     ("training", "update, batch 16: with torch's products / with oneDNN's", "1", "above 1"),

@@ -54,8 +54,8 @@ class InversionSettings:
     templates          prompts with {} for the token; one is drawn for each image. The token alone by
                        default: it is generated with so, and models/mini knows no "a photo of"
     template_once      True draws one template for each image once, False anew whenever it is seen
-    stratify           draw one timestep in each of batch_size equal parts of the schedule: the gradient is
-                       less noisy; False draws them independently
+    stratify           draw one timestep in each of batch_size equal parts of the schedule, so that no batch
+                       misses a noise level; False draws them independently (no worse in 11)
     betas              of Adam
     flip               mirror half of the images; False, since a mirrored chest is another patient
     resample           draw the latents from their posterior at each step; False freezes one sample
