@@ -22,23 +22,24 @@ from lib.runs import path_digest
 _splicing = threading.Lock()
 
 
-def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> "Base":
+def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | str | None = None) -> "Base":
     """Loads a diffusers pipeline folder, or a hub id, and freezes it.
 
     path    a folder (as seen from here, else from the repository's root), or a hub id `owner/name`
     device  None: an accelerator if torch sees one, else the CPU
-    dtype   of the weights, None: float32; the trained vectors and the loss stay float32
+    dtype   of the weights: float32 (None), bfloat16 or float16, by name or torch's own; the trained vectors
+            and the loss stay float32
 
     Raises BaseError for a folder that is missing, incomplete or of another kind of model, a hub id that
-    does not answer, and a device that is not there.
+    does not answer, a device that is not there and a dtype of another name.
     """
-    folder, device = resolve(path), _device(device)
+    folder, device, dtype = resolve(path), _device(device), _dtype(dtype)
     local = folder.exists()
     if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         raise BaseError(
             f"{path}: no such model folder: name a diffusers folder or a hub id such as {MIRRORS}"
         )
-    pipeline = read_pipeline(folder if local else str(path), dtype or torch.float32)
+    pipeline = read_pipeline(folder if local else str(path), dtype)
     return Base(
         pipeline.unet,
         pipeline.vae,
@@ -50,6 +51,14 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
         folder.name if Path(path).is_absolute() else str(path),  # goes into files that are shared
         str(folder) if local else str(path),
     )
+
+
+def _dtype(name: torch.dtype | str | None) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    found = known.get(name or "float32") if not isinstance(name, torch.dtype) else name
+    if found not in known.values():
+        raise BaseError(f"dtype {name!r}: one of {', '.join(known)}")
+    return found
 
 
 def _device(name: str | None) -> torch.device:
@@ -129,7 +138,7 @@ class Base:
         return self._table.weight.float()
 
     @torch.no_grad()
-    def encode(self, images: torch.Tensor, batch_size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, std) of the latent posterior of each image, scaled as the U-Net expects; [n, C, h, w].
 
         images: [n, 3, H, W] in [0, 1], H = W = image_side, n at least 1. Raises BaseError for others.
@@ -143,18 +152,23 @@ class Base:
                 f"images from {images.min():.4g} to {images.max():.4g}: scale them to [0, 1], without nan"
             )
         moments = []
-        for part in images.split(batch_size):
+        for part in images.split(self._at_once):
             moments.append(self._through_vae(self._moments, part * 2 - 1))
         mean, std = torch.cat(moments, 1) * self.vae.config.scaling_factor
         return mean, std
 
     @torch.no_grad()
-    def decode(self, latents: torch.Tensor, batch_size: int = 32) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Images float32 [n, 3, H, W] in [0, 1] of latents [n, C, h, w], on the CPU."""
         scaled = latents / self.vae.config.scaling_factor
         decode = lambda part: self.vae.decode(part).sample  # noqa: E731
-        parts = [self._through_vae(decode, part).cpu() for part in scaled.split(batch_size)]
+        parts = [self._through_vae(decode, part).cpu() for part in scaled.split(self._at_once)]
         return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def _at_once(self) -> int:
+        """Images that go through the autoencoder together: 32 of 64 pixels, two of 512 for a small card."""
+        return min(32, max(1, 2 * 512**2 // self.image_side**2))
 
     def _moments(self, part):
         posterior = self.vae.encode(part).latent_dist

@@ -68,12 +68,14 @@ class Common(Config):
 
     base, output   a model folder or hub id; the folder under which figures/ and results/ are written
     device         cpu, cuda or mps; None: the best there is
+    dtype          of the frozen weights: float32 (None), bfloat16 or float16
     """
 
     profile: str
     base: str
     output: str
     device: str | None
+    dtype: str | None
     seed: int
 
 

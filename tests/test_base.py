@@ -169,6 +169,13 @@ def test_digest_follows_the_weights(tmp_path, base):
     assert np.char.isalnum(base.digest) and load_base(MINI).digest == base.digest
 
 
+def test_a_dtype_has_a_name():
+    assert load_base("models/mini", "cpu", "bfloat16").dtype == torch.bfloat16
+    for wrong in ("int8", "double", torch.float64):
+        with pytest.raises(BaseError, match="one of float32, bfloat16, float16"):
+            load_base("models/mini", "cpu", wrong)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_draws_what_single_does(base, pictures, dtype):
     half = load_base("models/mini", "cpu", dtype)
