@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from lib.config import digest
-from lib.denoising import denoising_loss, pixels_of
+from lib.denoising import pixels_of
 from lib.embedding import Embedding
 from lib.errors import within_memory
+from lib.graphs import loss_of
 from lib.recipes import InversionError, InversionSettings
 from lib.runs import atomic_write
 from lib.training import Concept, Record
@@ -69,10 +70,10 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
     if resumed:
         before, records = _restored(checkpoint, identity, concepts, base.device)
         yield from map(list, zip(*records, strict=True))
-    started = time.perf_counter()
+    started, losses_of = time.perf_counter(), loss_of(base)
     while (step := concepts[0].step) < shared.steps and not _stalled(records, jobs):
         with within_memory(f"an update, {size}"):
-            _update(base, concepts)
+            _update(base, concepts, losses_of)
         step += 1
         due = step in (1, shared.steps)
         if due or step % shared.record_every == 0:
@@ -121,7 +122,7 @@ def _restored(checkpoint, identity, concepts, device):
     return content["seconds"], [concept.restore(state) for concept, state in pairs]
 
 
-def _update(base, concepts):
+def _update(base, concepts, losses_of):
     """One update of each concept; the draws of all go through the text encoder and the U-Net together."""
     draws = [concept.draw() for concept in concepts]
     vectors = {concept.settings.token: concept.vectors for concept in concepts}
@@ -135,7 +136,7 @@ def _update(base, concepts):
     latents, noise, times = (
         torch.cat([getattr(draw, name) for draw in draws]) for name in ("latents", "noise", "times")
     )
-    losses = denoising_loss(base, latents, noise, times, states).split([len(d.times) for d in draws])
+    losses = losses_of(latents, noise, times, states).split([len(d.times) for d in draws])
     parts = zip(concepts, losses, draws, strict=True)
     torch.stack([concept.loss(part, draw.times) for concept, part, draw in parts]).sum().backward()
     for concept in concepts:

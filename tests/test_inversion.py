@@ -209,7 +209,7 @@ def test_the_papers_trainer(base, pictures, monkeypatch):
     spy = copy.copy(base)
     spy.embed = lambda texts, *a: (prompts.extend(texts), base.embed(texts, *a))[1]
     loss = lambda of, sample, *a: (latents.extend(sample), denoising_loss(of, sample, *a))[1]  # noqa: E731
-    monkeypatch.setattr("lib.inversion.denoising_loss", loss)
+    monkeypatch.setattr("lib.graphs.denoising_loss", loss)
     list(train(spy, pictures[:3], settings))
     assert len(prompts) == len(latents) == 12
     seen = {(float(sample.sum()), prompt) for sample, prompt in zip(latents, prompts, strict=True)}
