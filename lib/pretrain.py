@@ -11,6 +11,10 @@ The last stage is the long one, and can use several processes once the others ar
 
     python -m lib.pretrain runs/pretrain models/mini --samples 0
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m lib.pretrain runs/pretrain models/mini
+
+or a GPU, on which it computes in bfloat16 and replays each update as a CUDA graph:
+
+    python -m lib.pretrain runs/pretrain models/mini --device cuda --batch-size 512
 """
 
 import argparse
@@ -19,9 +23,10 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
@@ -62,12 +67,16 @@ class Trainer:
             for name, part in self.model.items():
                 part.load_state_dict(getattr(start, name).state_dict())
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.on_gpu = torch.device(device).type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
-            settings.rate,
+            torch.tensor(settings.rate, device=device) if self.on_gpu else settings.rate,
             betas=(0.9, 0.99),
             weight_decay=settings.weight_decay,
+            capturable=self.on_gpu,
         )
+        self._graph, self._eager = None, 0
+        self._stream = torch.cuda.Stream() if self.on_gpu else None
         self.scheduler = build_scheduler()
         self.samples, self.seconds = 0, 0.0
         if self.processes > 1 and not distributed.is_initialized():
@@ -75,8 +84,11 @@ class Trainer:
         if self.checkpoint.exists():
             self._restore()
 
-    def run(self, latents, captions, every=3200, save_every=16_000):
-        """Trains on latents [n, 2C, h, w] (mean, std) and n captions; yields a record every so often."""
+    def run(self, latents, captions, every=None, save_every=None):
+        """Trains on latents [n, 2C, h, w] (mean, std) and n captions; yields a record every so often.
+
+        every, save_every: scenes between records and checkpoints; None: those of 200 and 1,000 updates
+        """
         s, c = self.settings, self.settings.latent_channels
         tokens = self.tokenizer(
             [*captions, ""],
@@ -85,19 +97,24 @@ class Trainer:
             max_length=77,
             return_tensors="pt",
         ).input_ids
-        groups = _groups(captions)
+        tokens, latents = tokens.to(self.device), torch.from_numpy(latents).to(self.device)
+        groups, noises = _groups(captions), torch.Generator(self.device)
         start, before, running = time.perf_counter(), self.seconds, []
         batch = s.batch_size * self.processes
+        every, save_every = every or 200 * batch, save_every or 1000 * batch
         while self.samples < s.samples:
             generator = np.random.default_rng([s.seed, self.samples, self.rank])
             phase = next((p for p in s.curriculum if self.samples < p.samples), s.curriculum[-1])
             rows = _rows(generator, groups, phase, s.batch_size)
-            noise = generator.standard_normal((2, s.batch_size, c, *latents.shape[2:]), dtype=np.float32)
             steps = np.int64(999.999 * (1 - generator.random(s.batch_size) ** phase.noise_bias))
             named = np.where(generator.random(s.batch_size) < s.caption_dropout, len(captions), rows)
-            z = latents[rows, :c] + latents[rows, c:] * noise[0]
-            arrays = (torch.from_numpy(a) for a in (z.astype(np.float32), noise[1], steps))
-            running.append(self._update(*arrays, tokens[torch.from_numpy(named)]))
+            noises.manual_seed(int(generator.integers(2**62)))
+            rows, steps, named = (torch.from_numpy(a).to(self.device) for a in (rows, steps, named))
+            shape = (2, s.batch_size, c, *latents.shape[2:])
+            noise = torch.randn(shape, generator=noises, device=self.device)
+            moments = latents[rows].float()
+            z = moments[:, :c] + moments[:, c:] * noise[0]
+            running.append(self._update(z, noise[1], steps, tokens[named]))
             self.samples += batch
             if self.samples % every < batch:
                 self.seconds = before + time.perf_counter() - start
@@ -120,21 +137,52 @@ class Trainer:
 
     def _update(self, z, noise, steps, ids):
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
-        z, noise, steps, ids = (t.to(self.device) for t in (z, noise, steps, ids))
-        states = self.model["text_encoder"](ids).last_hidden_state
+            if self.on_gpu:
+                group["lr"].fill_(self._rate())
+            else:
+                group["lr"] = self._rate()
+        replayed = self.on_gpu and self.processes == 1
+        loss = (self._replay if replayed else self._step)(z, noise, steps, ids)
+        decay = min(self.settings.ema, 1 - 5.0 / (5 + self.samples / self.settings.batch_size))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return loss
+
+    def _step(self, z, noise, steps, ids):
+        """Moves all weights; on a GPU it computes in bfloat16 what autocast holds safe."""
         noisy = self.scheduler.add_noise(z, noise, steps)
         target = self.scheduler.get_velocity(z, noise, steps)
-        loss = F.mse_loss(self.model["unet"](noisy, steps, states).sample, target)
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.on_gpu, cache_enabled=False):
+            states = self.model["text_encoder"](ids).last_hidden_state
+            predicted = self.model["unet"](noisy, steps, states).sample
+        loss = F.mse_loss(predicted.float(), target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.processes > 1:
             self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        decay = min(self.settings.ema, 1 - 5.0 / (5 + self.samples / self.settings.batch_size))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         return loss.detach()
+
+    def _replay(self, *inputs):
+        """`_step`, of which a GPU records the fourth and replays it from then on."""
+        if self._eager < 3:  # in which libraries choose their algorithms and the optimizer its state
+            self._eager += 1
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                loss = self._step(*inputs)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            return loss
+        if self._graph is None:
+            self._inputs = [part.clone() for part in inputs]
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._loss = self._step(*self._inputs)
+        for kept, part in zip(self._inputs, inputs, strict=True):
+            kept.copy_(part)
+        self._graph.replay()
+        return self._loss.clone()
 
     def _average_gradients(self):
         gradients = [p.grad for p in self.model.parameters()]
@@ -198,8 +246,8 @@ def stages(folder, target, settings, device="cpu", start=None):
 def _stages(folder, target, settings, device, start):
     scenes, latents, checkpoint = folder / "scenes", folder / "latents", folder / "autoencoder.pt"
     shards = range(settings.scenes // SHARD)
-    for index in shards:
-        write_shard(scenes, index, settings)
+    painters = min(len(shards), joblib.cpu_count())
+    joblib.Parallel(painters)(joblib.delayed(write_shard)(scenes, index, settings) for index in shards)
     if start is not None:
         start = StableDiffusionPipeline.from_pretrained(start, safety_checker=None)
         if not checkpoint.exists():
@@ -241,9 +289,16 @@ def main():
         "--samples", type=int, default=PretrainSettings.samples, help="scenes shown to the U-Net"
     )
     parser.add_argument("--scenes", type=int, default=PretrainSettings.scenes, help="distinct scenes painted")
-    parser.add_argument("--start", type=Path, help="a pipeline folder to train further")
+    parser.add_argument("--batch-size", type=int, default=PretrainSettings.batch_size)
+    parser.add_argument("--rate", type=float, default=PretrainSettings.rate, help="of AdamW, at its highest")
+    parser.add_argument(
+        "--start", type=Path, help="a pipeline folder to train further, in the recipe's last phase"
+    )
     arguments = parser.parse_args()
-    settings = PretrainSettings(samples=arguments.samples, scenes=arguments.scenes)
+    names = ("samples", "scenes", "batch_size", "rate")
+    settings = PretrainSettings(**{name: getattr(arguments, name) for name in names})
+    if arguments.start:
+        settings = replace(settings, curriculum=settings.curriculum[-1:])
     for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.start):
         sys.stdout.write(json.dumps(asdict(record)) + "\n")
 

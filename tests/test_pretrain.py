@@ -95,6 +95,11 @@ def test_training_moves_every_weight_it_should(tmp_path, tokenizer):
     assert sum(torch.equal(before[k], after[k]) for k in before) == 0
 
 
+def test_the_running_mean_keeps_no_history(tmp_path, tokenizer):
+    trainer = trained(tmp_path, tokenizer, 12)
+    assert all(p.grad_fn is None and not p.requires_grad for p in trainer.average.parameters())
+
+
 def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 8)
     for module in ("lib.pretrain", "lib.autoencoder"):
