@@ -98,8 +98,8 @@ def theirs(asked, folder: Path) -> tuple[list[float], Embedding]:
 
 def ours(asked, folder: Path) -> tuple[list[float], Embedding]:
     """The same of `lib.inversion.train`."""
-    half = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.precision]
-    base = load_base(asked.base, asked.device, half)
+    kind = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.precision]
+    base = load_base(asked.base, asked.device, kind)
     images = load_images(str(folder / "images"), None, None, base.image_side)
     settings = InversionSettings(
         "<x>", vectors=asked.vectors, steps=asked.steps, batch_size=asked.batch_size, record_every=1
@@ -119,7 +119,7 @@ def measured(asked, which: str, folder: Path) -> dict:
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     base = load_base(asked.base, asked.device)
-    held = load_images("phantom:chest/pneumonia", 50, "test", base.image_side)
+    held = load_images("phantom:chest/pneumonia", asked.held_out, "test", base.image_side)
     return {
         "steps_per_second": 1 / statistics.median(np.diff(moments)[SKIPPED:]),
         "overall": (len(moments) - 1) / (moments[-1] - moments[0]),
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--vectors", type=int, default=8)
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--held-out", type=int, default=50, help="images that the loss is measured on")
     parser.add_argument("--one", choices=("script", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -158,7 +159,9 @@ def main() -> None:
                 write_images(folder / "images", asked.images)
                 command = [sys.executable, "-m", "benchmarks.against_diffusers", *sys.argv[1:]]
                 command += ["--one", which, "--folder", str(folder)]
-                subprocess.run(command, check=True, capture_output=True)
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    sys.exit(done.stderr)
                 runs.append(json.loads((folder / "found.json").read_text()))
             print(
                 f"pair {pair + 1} {which:6}", {k: float(f"{v:.4g}") for k, v in runs[-1].items()}, flush=True
@@ -170,7 +173,8 @@ def main() -> None:
     for which, runs in found.items():
         for name, unit in (("steps_per_second", "steps/s"), ("megabytes", "MB"), ("loss", "held-out loss")):
             rows.append(row(f"{how}: {which}", [run[name] for run in runs], unit))
-    save("against_diffusers", rows)
+    on_gpu = torch.cuda.is_available() and asked.device != "cpu"
+    save("against_diffusers-gpu" if on_gpu else "against_diffusers", rows)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,15 @@ def main() -> None:
     )
     parser.add_argument("--base", default="models/mini")
     parser.add_argument("--device")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--images", type=int, nargs="+", default=[1, 8, 32])
     asked = parser.parse_args()
-    base = load_base(asked.base, asked.device)
-    pipeline = StableDiffusionPipeline.from_pretrained(resolve(asked.base), safety_checker=None).to(
-        base.device
-    )
+    base = load_base(asked.base, asked.device, asked.dtype)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        resolve(asked.base), safety_checker=None, torch_dtype=base.dtype
+    ).to(base.device)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     side, rows = base.image_side, []
@@ -45,10 +46,10 @@ def main() -> None:
             num_images_per_prompt=n,
             num_inference_steps=asked.steps,
             guidance_scale=2.0,
-            latents=torch.stack(noise).to(base.device),
+            latents=torch.stack(noise).to(base.device, base.dtype),
             output_type="pt",
         )
-        return drawn.images.cpu()
+        return drawn.images.float().cpu()
 
     def ours(n):
         return generate(base, PROMPT, n, guidance=2.0, steps=asked.steps, sampler="ddim")
@@ -66,7 +67,7 @@ def main() -> None:
             speeds.append(n / (middle - started))
         rows.append(row(f"{n} at once, {asked.steps} steps", speeds, "images/s"))
         rows.append(row(f"{n} at once, {asked.steps} steps: diffusers' pipeline / ours", ratios, "1"))
-    save("sampling", rows)
+    save("sampling-gpu" if base.device.type == "cuda" else "sampling", rows)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What an update of the vectors costs, and where the time goes: python -m benchmarks.training
 
-Step time by part, and beside it with torch's own products in place of those of lib/products.py; operations
-by torch's counter, as a share of what the machine's best matrix product reaches; eight concepts at once
-against one after the other; and how time and memory grow with the number of images. --base names another
-model folder, --device and --dtype where and how it runs.
+Time of an update, and beside it with torch's own products in place of those of lib/products.py; its parts,
+each waited for; operations by torch's counter, as a share of what the machine's best matrix product reaches;
+eight concepts at once against one after the other; and how time and memory grow with the number of images.
+--base names another model folder, --device and --dtype where and how it runs.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from lib.training import Concept
 
 PARTS = ("drawing latents", "text encoder", "U-Net forward", "backward", "optimizer")
 NUMBERS = (10, 100, 1000, 10_000)  # of images
+WARMUP = 5  # updates, in which memory is laid out and, on a GPU, a graph recorded
 
 
 def clock(device) -> float:
@@ -38,8 +39,8 @@ def pictures(base, n: int) -> torch.Tensor:
 
 
 def by_part(base, settings, repeats: int) -> list[list[float]]:
-    """Seconds of each of PARTS, and of the whole, over `repeats` updates."""
-    concept = Concept(base, pictures(base, 32), settings)
+    """Seconds of each of PARTS over `repeats` updates."""
+    concept = Concept(base, pictures(base, 8), settings)
     found = []
     for _ in range(repeats + 2):
         moments = [clock(base.device)]
@@ -54,8 +55,17 @@ def by_part(base, settings, repeats: int) -> list[list[float]]:
         moments.append(clock(base.device))
         concept.update()
         moments.append(clock(base.device))
-        found.append([b - a for a, b in zip(moments, moments[1:], strict=False)] + [moments[-1] - moments[0]])
+        found.append([b - a for a, b in zip(moments, moments[1:], strict=False)])
     return [list(part) for part in zip(*found[2:], strict=True)]
+
+
+def updates(base, batch_size: int, repeats: int, n: int = 8) -> list[float]:
+    """Seconds of each of `repeats` updates on n images, after a few in which memory is laid out."""
+    settings = InversionSettings(
+        "<x>", steps=repeats + WARMUP, batch_size=batch_size, record_every=1, init=""
+    )
+    seconds = [found[0].seconds for found in train_many(base, [Job(pictures(base, n), settings)])]
+    return [b - a for a, b in zip(seconds[WARMUP - 1 :], seconds[WARMUP:], strict=False)]
 
 
 @contextmanager
@@ -70,12 +80,15 @@ def torchs_products():
 
 def operations(base, settings) -> float:
     """Floating-point operations of one update, as the counter knows them: of torch's products."""
+    concept = Concept(base, pictures(base, 4), settings)
     with torchs_products(), FlopCounterMode(display=False) as counter:
-        list(train_many(base, [Job(pictures(base, 4), settings)]))
-    return counter.get_total_flops() / settings.steps
+        draw = concept.draw()
+        states = base.embed(draw.prompts, {settings.token: concept.vectors}).index_select(0, draw.which)
+        denoising_loss(base, draw.latents, draw.noise, draw.times, states).mean().backward()
+    return counter.get_total_flops()
 
 
-def matmul_peak(base, side: int = 2048, repeats: int = 5) -> tuple[float, float]:
+def matmul_peak(base, side: int, repeats: int = 5) -> tuple[float, float]:
     """Floating-point operations a second of a square matrix product at its best: torch's, and oneDNN's."""
     layer = torch.nn.Linear(side, side, False, base.device, base.dtype).requires_grad_(False)
     states = torch.randn(side, side, device=base.device, dtype=base.dtype)
@@ -116,31 +129,39 @@ def main() -> None:
     parser.add_argument("--device")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="images an update")
+    parser.add_argument("--numbers", type=int, nargs="*", default=NUMBERS, help="of images")
     asked = parser.parse_args()
-    base = load_base(asked.base, asked.device, getattr(torch, asked.dtype))
-    products = matmul_peak(base)
+    base = load_base(asked.base, asked.device, asked.dtype)
+    on_gpu = base.device.type == "cuda"
+    products = matmul_peak(base, 8192 if on_gpu else 2048)
     rows, peak = [], max(products)
     for name, speed in zip(("torch's", "oneDNN's"), products, strict=True):
-        rows.append(row(f"square matrix product, {name}", speed / 1e9, "GFLOP/s"))
-    for size in (1, 4, 16):
-        settings = InversionSettings("<x>", steps=2, batch_size=size, record_every=100, init="")
-        *parts, whole = by_part(base, settings, asked.repeats)
+        if name == "torch's" or not on_gpu:
+            rows.append(row(f"square matrix product, {name}", speed / 1e9, "GFLOP/s"))
+    for size in asked.batches:
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        whole = updates(base, size, asked.repeats)
         rows.append(row(f"update, batch {size}", [1000 * t for t in whole], "ms"))
-        if base.device.type == "cpu":
+        if on_gpu:
+            rows.append(row(f"update, batch {size}: memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+        else:
             with torchs_products():
-                *_, theirs = by_part(base, settings, asked.repeats)
+                theirs = updates(base, size, asked.repeats)
             ratios = [a / b for a, b in zip(theirs, whole, strict=True)]
             rows.append(row(f"update, batch {size}: with torch's products / with oneDNN's", ratios, "1"))
+        settings = InversionSettings("<x>", steps=2, batch_size=size, init="")
         if size == 4:
-            for name, seconds in zip(PARTS, parts, strict=True):
+            for name, seconds in zip(PARTS, by_part(base, settings, asked.repeats), strict=True):
                 rows.append(row(f"update, batch {size}: {name}", [1000 * t for t in seconds], "ms"))
-        work = operations(base, settings)
-        rows.append(
-            row(f"update, batch {size}: share of that product's speed", [work / t / peak for t in whole], "1")
-        )
-    ratios = together(base, {"steps": 10, "batch_size": 1}, 8, max(2, asked.repeats // 4))
+        share = operations(base, settings) / peak
+        shares = [share / t for t in whole]
+        rows.append(row(f"update, batch {size}: share of that product's speed", shares, "1"))
+    steps = 10 * WARMUP if on_gpu else 10  # a graph is recorded once a training
+    ratios = together(base, {"steps": steps, "batch_size": 1}, 8, max(2, asked.repeats // 4))
     rows.append(row("eight concepts at batch 1: one after the other / at once", ratios, "1"))
-    for n in NUMBERS:
+    for n in asked.numbers:
         images = pictures(base, n)
         started = clock(base.device)
         concept = Concept(base, images, InversionSettings("<x>", batch_size=4, init=""))
@@ -148,11 +169,9 @@ def main() -> None:
         kept = concept.mean.nbytes + concept.std.nbytes
         rows.append(row(f"held while training, {n} images", kept / n / 1000, "kB an image"))
         del concept
-        settings = InversionSettings("<x>", steps=12, batch_size=4, record_every=1, init="")
-        seconds = [found[0].seconds for found in train_many(base, [Job(images, settings)])]
-        steps = [1000 * (b - a) for a, b in zip(seconds[2:], seconds[3:], strict=False)]
-        rows.append(row(f"update, {n} images", steps, "ms"))
-    save("training", rows)
+        seconds = updates(base, 4, asked.repeats, n)
+        rows.append(row(f"update, {n} images", [1000 * t for t in seconds], "ms"))
+    save("training-gpu" if on_gpu else "training", rows)
 
 
 if __name__ == "__main__":

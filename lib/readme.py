@@ -170,6 +170,13 @@ SPEED = (
     ("sampling", "8 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
     ("sampling", "32 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.2"),
     ("sampling", "largest difference of a pixel from diffusers' pictures", "of 1", "float tolerance"),
+    ("against_diffusers-gpu", "bf16: ours / the script, once under way", "1", "at least 1.8"),
+    ("against_diffusers-gpu", "bf16: ours / the script, encoding of images included", "1", "-"),
+    ("against_diffusers-gpu", "bf16: ours", "steps/s", "-"),
+    ("against_diffusers-gpu", "bf16: ours", "MB", "at most 8,000"),
+    ("against_diffusers-gpu", "bf16: script", "MB", "-"),
+    ("sampling-gpu", "1 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.5"),
+    ("sampling-gpu", "8 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.5"),
     ("slider", "slider to picture, 64 px, 16 steps", "s", "at most 1"),
     ("run_all-mini", "mini, from nothing", "minutes", "at most 40"),
     ("run_all-mini", "mini, unchanged, again", "minutes", "at most 2"),
@@ -184,8 +191,9 @@ def speed(results: Path) -> str:
         path = results / f"benchmark-{name}.csv"
         table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["what", "unit"])
         for r in table[(table.what == what) & (table.unit == unit)].itertuples():
-            span = f" ({r.low:.3g} to {r.high:.3g})" if r.n > 1 else ""
-            shown = f"{r.value:.3g}{span}" + ("" if unit == "1" else f" {unit}")
+            low, value, high = (f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in (r.low, r.value, r.high))
+            span = f" ({low} to {high})" if r.n > 1 else ""
+            shown = f"{value}{span}" + ("" if unit == "1" else f" {unit}")
             rows.append((name.replace("_", " ").replace("-", ", "), what, shown, aim, r.n, r.machine, r.date))
     return markdown(("benchmark", "what", "median (range)", "aim", "n", "machine", "date"), rows)
 
