@@ -13,6 +13,7 @@ learned. Each trains at its own rate: the script at the paper's constant 5e-3, o
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import runpy
 import statistics
@@ -145,6 +146,8 @@ def main() -> None:
     parser.add_argument("--one", choices=("script", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which the script would take
     asked.side = load_base(asked.base, "cpu").image_side
     if asked.one:
         found = measured(asked, asked.one, asked.folder)
@@ -173,8 +176,7 @@ def main() -> None:
     for which, runs in found.items():
         for name, unit in (("steps_per_second", "steps/s"), ("megabytes", "MB"), ("loss", "held-out loss")):
             rows.append(row(f"{how}: {which}", [run[name] for run in runs], unit))
-    on_gpu = torch.cuda.is_available() and asked.device != "cpu"
-    save("against_diffusers-gpu" if on_gpu else "against_diffusers", rows)
+    save("against_diffusers-gpu" if torch.cuda.is_available() else "against_diffusers", rows)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ class Trained:
 #: What decides an embedding, and a picture.
 TRAINING = (
     *("lib.inversion", "lib.training", "lib.recipes", "lib.starts", "lib.scenes", "lib.world"),
-    *("lib.denoising", "lib.base", "lib.products"),
+    *("lib.denoising", "lib.base", "lib.products", "lib.graphs"),
 )
-DRAWING = ("lib.sampling", "lib.predictor", "lib.base", "lib.products")
+DRAWING = ("lib.sampling", "lib.predictor", "lib.base", "lib.products", "lib.graphs")
 
 
 def trained(base, images, settings, validation=None, text=""):

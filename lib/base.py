@@ -40,6 +40,7 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
             f"{path}: no such model folder: name a diffusers folder or a hub id such as {MIRRORS}"
         )
     pipeline = read_pipeline(folder if local else str(path), dtype)
+    identity = {part: path_digest(folder / part) for part in PARTS} if local else str(path)
     return Base(
         pipeline.unet,
         pipeline.vae,
@@ -47,7 +48,7 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
         pipeline.tokenizer,
         pipeline.scheduler,
         device,
-        digest({part: path_digest(folder / part) for part in PARTS} if local else str(path)),
+        digest(identity if dtype == torch.float32 else [identity, str(dtype)]),
         folder.name if Path(path).is_absolute() else str(path),  # goes into files that are shared
         str(folder) if local else str(path),
     )

@@ -1,8 +1,9 @@
-"""CUDA graphs: what an update starts on a GPU, hundreds of kernels, recorded once and replayed as one.
+"""CUDA graphs: the hundreds of kernels of a U-Net's pass, recorded once and replayed as one.
 
 At a batch of a few images a GPU waits for the kernels to be started one by one; a graph starts them together.
 """
 
+import gc
 from functools import partial
 
 import torch
@@ -10,11 +11,46 @@ import torch
 from lib.denoising import denoising_loss
 
 
+class Recorded:
+    """A function of tensors on a GPU, which runs as it is `first` times, then is recorded and replayed.
+
+    In the first calls libraries choose their algorithms. Shapes, and all else that the function reads, must
+    stay where they are; it is given at each call, so that the graph's memory goes when this object does.
+    """
+
+    def __init__(self, first: int = 1):
+        self._first, self._graph = first, None
+
+    def __call__(self, function, *inputs):
+        """What function(*inputs) is, in memory of its own."""
+        with torch.cuda.device(inputs[0].device):
+            if self._first:
+                self._first -= 1
+                return self._beside(function, inputs)
+            if self._graph is None:
+                self._inputs, self._graph = [part.clone() for part in inputs], torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph):
+                    self._found = function(*self._inputs)
+            for kept, given in zip(self._inputs, inputs, strict=True):
+                kept.copy_(given)
+            self._graph.replay()
+            return self._found.clone()
+
+    def _beside(self, function, inputs):
+        """On a stream of its own: what autograd keeps of the default one would spoil the recording."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            found = function(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        return found
+
+
 def loss_of(base):
     """`lib.denoising.denoising_loss` of a base, as called with latents, noise, times and states.
 
-    On CUDA forward and backward pass are recorded at the first call of each shape, and replayed: the
-    gradient flows to the states alone, and the losses hold until the next call.
+    On CUDA the U-Net's forward and backward pass are recorded at the first call of each shape, and replayed:
+    the gradient flows to the states alone; losses hold, and can be gone back through, until the next call.
     """
     plain, recorded = partial(denoising_loss, base), {}
     if base.device.type != "cuda":
@@ -22,10 +58,12 @@ def loss_of(base):
 
     def replayed(latents, noise, times, states):
         key = latents.shape, states.shape
-        if key not in recorded:
-            samples = [part.detach().clone() for part in (latents, noise, times, states)]
-            samples[-1].requires_grad_()
-            recorded[key] = torch.cuda.make_graphed_callables(plain, tuple(samples))
-        return recorded[key](latents, noise, times, states)
+        with torch.cuda.device(base.device):
+            if key not in recorded:
+                gc.collect()  # of a training that is over: what torch makes here refers to itself
+                samples = [part.detach().clone() for part in (latents, noise, times, states)]
+                samples[-1].requires_grad_()
+                recorded[key] = torch.cuda.make_graphed_callables(plain, tuple(samples))
+            return recorded[key](latents, noise, times, states)
 
     return replayed

@@ -43,7 +43,7 @@ def train(
     validation  held-out images, whose loss the first, each `validate_every`-th and the last update report; it
                 chooses nothing but, under `patience`, when to stop
     checkpoint  a file to go on from, and to write each `checkpoint_every` updates; a run that was
-                killed ends bit for bit where an uninterrupted one does, on the same machine
+                killed ends bit for bit where an uninterrupted one does, on the same machine and a CPU
 
     Raises InversionError if the loss is no longer a number, the last checkpoint being kept, and for a
     checkpoint of another base, other images or other settings.
@@ -77,6 +77,8 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
         step += 1
         due = step in (1, shared.steps)
         if due or step % shared.record_every == 0:
+            if base.device.type == "cuda":
+                torch.cuda.synchronize(base.device)  # what the GPU has still to do is of the training
             pause = time.perf_counter()
             seconds = before + pause - started
             validate = due or step % shared.validate_every == 0
@@ -149,6 +151,7 @@ def provenance(base, images, settings: InversionSettings, record: Record) -> dic
     return {
         "base": base.name,
         "base_digest": base.digest,
+        "base_dtype": str(base.dtype).removeprefix("torch."),
         "images_digest": str(getattr(images, "digest", "")),
         "images": str(len(pixels_of(images))),
         "settings": json.dumps(asdict(settings)),

@@ -4,8 +4,7 @@ diffusers' model answers for one step and knows of no other. Here, what does not
 computed before the first: keys and values of the text, and what each block adds for each timestep. All
 images of a prompt attend together, in one large product. What comes before the first cross-attention does
 not know the prompt, and is computed once an image. On a CPU, pictures are kept channels last: convolutions
-are faster so, and tokens need no copy. On CUDA a step is recorded once as a graph and replayed: to start its
-kernels one by one takes longer than to run them.
+are faster so, and tokens need no copy. On CUDA the prediction is recorded once and replayed (lib.graphs).
 """
 
 import inspect
@@ -16,6 +15,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import functional as F
+
+from lib.graphs import Recorded
 
 #: In which the U-Nets of Stable Diffusion 1 and 2, and models/mini, differ from diffusers' defaults or may.
 _FREE = {
@@ -44,7 +45,7 @@ class Predictor:
         self.unet, self.times, self.dtype = unet, times, unet.dtype
         self.states = states.to(self.dtype)
         self.known = is_known(unet)
-        self._graph = self._shape = None
+        self._shape = None
         if not self.known:
             return
         embedded = unet.time_embedding(unet.time_proj(times.to(states.device)).to(self.dtype))
@@ -65,32 +66,12 @@ class Predictor:
             states = self.states.repeat_interleave(len(latents), 0)
             repeated = latents.repeat(len(self.states), 1, 1, 1)
             return self.unet(repeated, self.times[step], encoder_hidden_states=states).sample
+        step = torch.full((1,), step, device=latents.device)
         if latents.device.type != "cuda":
-            return self._predict(latents, torch.tensor([step], device=latents.device))
+            return self._predict(latents, step)
         if self._shape != latents.shape:
-            return self._first(latents, torch.tensor([step], device=latents.device))
-        if self._graph is None:
-            self._record(latents)
-        self._seen.copy_(latents)
-        self._step.fill_(step)
-        self._graph.replay()
-        return self._found.clone()
-
-    def _first(self, latents, step):
-        """On a stream of its own, as libraries choose their algorithms before a recording."""
-        self._shape, self._graph = latents.shape, None
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            found = self._predict(latents, step)
-        torch.cuda.current_stream().wait_stream(stream)
-        return found
-
-    def _record(self, latents):
-        self._seen, self._step = latents.clone(), torch.zeros(1, dtype=torch.long, device=latents.device)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._found = self._predict(self._seen, self._step)
+            self._shape, self._recorded = latents.shape, Recorded()
+        return self._recorded(self._predict, latents, step)
 
     def _predict(self, latents, step):
         unet, rows = self.unet, len(self.states) * len(latents)

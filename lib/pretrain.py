@@ -12,7 +12,7 @@ The last stage is the long one, and can use several processes once the others ar
     python -m lib.pretrain runs/pretrain models/mini --samples 0
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m lib.pretrain runs/pretrain models/mini
 
-or a GPU, on which it computes in bfloat16 and replays each update as a CUDA graph:
+or a GPU, on which it computes in bfloat16 and replays its updates (lib.graphs):
 
     python -m lib.pretrain runs/pretrain models/mini --device cuda --batch-size 512
 """
@@ -34,13 +34,14 @@ from torch import distributed
 from torch.nn import functional as F
 
 from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
+from lib.graphs import Recorded
 from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
 from lib.shards import SHARD, PretrainRecord, PretrainSettings, replace_file, write_shard
 from lib.world import kind
 
 
 class Trainer:
-    """Text encoder and U-Net, trained together on cached latents; keeps an EMA; resumes exactly.
+    """Text encoder and U-Net, trained together on cached latents; keeps an EMA; resumes, on a CPU exactly.
 
     Under torchrun each process takes a batch of its own and the gradients are averaged; on a CPU two
     processes of one thread outrun one of two.
@@ -75,8 +76,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             capturable=self.on_gpu,
         )
-        self._graph, self._eager = None, 0
-        self._stream = torch.cuda.Stream() if self.on_gpu else None
+        self._recorded = Recorded(first=3)  # in which the optimizer makes its state, too
         self.scheduler = build_scheduler()
         self.samples, self.seconds = 0, 0.0
         if self.processes > 1 and not distributed.is_initialized():
@@ -141,8 +141,9 @@ class Trainer:
                 group["lr"].fill_(self._rate())
             else:
                 group["lr"] = self._rate()
+        inputs = z, noise, steps, ids
         replayed = self.on_gpu and self.processes == 1
-        loss = (self._replay if replayed else self._step)(z, noise, steps, ids)
+        loss = self._recorded(self._step, *inputs) if replayed else self._step(*inputs)
         decay = min(self.settings.ema, 1 - 5.0 / (5 + self.samples / self.settings.batch_size))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
@@ -165,25 +166,6 @@ class Trainer:
         self.optimizer.step()
         return loss.detach()
 
-    def _replay(self, *inputs):
-        """`_step`, of which a GPU records the fourth and replays it from then on."""
-        if self._eager < 3:  # in which libraries choose their algorithms and the optimizer its state
-            self._eager += 1
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
-                loss = self._step(*inputs)
-            torch.cuda.current_stream().wait_stream(self._stream)
-            return loss
-        if self._graph is None:
-            self._inputs = [part.clone() for part in inputs]
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._loss = self._step(*self._inputs)
-        for kept, part in zip(self._inputs, inputs, strict=True):
-            kept.copy_(part)
-        self._graph.replay()
-        return self._loss.clone()
-
     def _average_gradients(self):
         gradients = [p.grad for p in self.model.parameters()]
         flat = torch.cat([g.flatten() for g in gradients])
@@ -203,10 +185,13 @@ class Trainer:
         replace_file(self.checkpoint, lambda path: torch.save(state, path))
 
     def _restore(self):
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # which may come from a GPU, or go to one
+            group["capturable"] = self.on_gpu
+            group["lr"] = torch.tensor(self._rate(), device=self.device) if self.on_gpu else self._rate()
         self.samples, self.seconds = state["samples"], state["seconds"]
 
 
@@ -246,8 +231,10 @@ def stages(folder, target, settings, device="cpu", start=None):
 def _stages(folder, target, settings, device, start):
     scenes, latents, checkpoint = folder / "scenes", folder / "latents", folder / "autoencoder.pt"
     shards = range(settings.scenes // SHARD)
-    painters = min(len(shards), joblib.cpu_count())
-    joblib.Parallel(painters)(joblib.delayed(write_shard)(scenes, index, settings) for index in shards)
+    missing = [index for index in shards if not (scenes / f"{index:05d}.json").exists()]
+    if missing:
+        painters = joblib.Parallel(min(len(missing), joblib.cpu_count()))
+        painters(joblib.delayed(write_shard)(scenes, index, settings) for index in missing)
     if start is not None:
         start = StableDiffusionPipeline.from_pretrained(start, safety_checker=None)
         if not checkpoint.exists():

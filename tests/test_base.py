@@ -169,8 +169,10 @@ def test_digest_follows_the_weights(tmp_path, base):
     assert np.char.isalnum(base.digest) and load_base(MINI).digest == base.digest
 
 
-def test_a_dtype_has_a_name():
-    assert load_base("models/mini", "cpu", "bfloat16").dtype == torch.bfloat16
+def test_a_dtype_has_a_name_and_makes_another_base(base):
+    half = load_base("models/mini", "cpu", "bfloat16")
+    assert half.dtype == torch.bfloat16 and half.digest != base.digest
+    assert load_base("models/mini", "cpu", "float32").digest == base.digest
     for wrong in ("int8", "double", torch.float64):
         with pytest.raises(BaseError, match="one of float32, bfloat16, float16"):
             load_base("models/mini", "cpu", wrong)

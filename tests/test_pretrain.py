@@ -88,6 +88,18 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, tokenize
         assert torch.equal(a, b)
 
 
+def test_a_training_on_a_gpu_goes_on_on_a_cpu(tmp_path, tokenizer):
+    """Whose optimizer keeps its rate as a tensor, and is told that it may be recorded."""
+    trained(tmp_path, tokenizer, 12, parts=2)
+    path = tmp_path / "diffusion.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        group |= {"lr": torch.tensor(group["lr"]), "capturable": True}
+    torch.save(state, path)
+    trainer = trained(tmp_path, tokenizer, 16)
+    assert trainer.samples == 16 and isinstance(trainer.optimizer.param_groups[0]["lr"], float)
+
+
 def test_training_moves_every_weight_it_should(tmp_path, tokenizer):
     torch.manual_seed(TINY.seed)
     before = Trainer(TINY, tokenizer, tmp_path / "none.pt").model["unet"].state_dict()
