@@ -42,7 +42,34 @@ def _tables(results, stem):
     return [p for p in (results / f"{stem}.csv", *real) if p.is_file()]
 
 
-def _fidelity(table):
+def _sizes(table):
+    """KID at one vector, and from the paper's 8 to its 64: lib.fidelity.summarise."""
+    for name, part in table.groupby("dataset", sort=False):
+        steps = part[part.condition == "embedding"].set_index("vectors").sort_index()
+        paper = min((k for k in steps.index if k >= 8), default=steps.index[-1])
+        shown = sorted({steps.index[0], paper, steps.index[-1]})
+        one, few, most = (steps.loc[k] for k in (shown[0], shown[-2:][0], shown[-1]))
+        verdict, apart = "not apart", "they meet"
+        if few.kid_high < most.kid_low:
+            verdict, apart = "fails", "apart"
+        elif few.kid_low > most.kid_high:
+            verdict, apart = "holds" if len(shown) > 2 else "in part", "apart"
+        elif one.kid_low > most.kid_high:
+            verdict = "in part"
+        told = ", ".join(f"{steps.loc[k].kid:.3f} at {k}" for k in shown)
+        control = part[part.condition == "untrained"].kid.iloc[0]
+        yield (
+            name,
+            f"KID {told}",
+            "-",
+            int(most.seeds),
+            f"{shown[-2:][0]} to {shown[-1]}: {apart}",
+            verdict,
+            f"untrained vectors: KID {control:.3f}",
+        )
+
+
+def _counts(table):
     """KID from the least to the most: lib.fidelity.trend."""
     for _, r in table[table.metric == "kid"].iterrows():
         text = f"KID {r['first']:.3f} at {r['from']} to {r['last']:.3f} at {r['to']}"
@@ -143,8 +170,8 @@ def _sharing(table):
 
 #: claim, the paper's figure, the table that measures it, and what it says: (data set, text, n, ..., control)
 CLAIMS: tuple[tuple[str, str, str, Callable], ...] = (
-    ("larger embeddings are better", "by eye; 64 of 8 to 64", "03_embedding_size-trend", _fidelity),
-    ("more images are better", "by eye; 100 of 5 to 100", "04_sample_count-trend", _fidelity),
+    ("larger embeddings are better", "by eye; 64 of 8 to 64", "03_embedding_size-summary", _sizes),
+    ("more images are better", "by eye; 100 of 5 to 100", "04_sample_count-trend", _counts),
     ("low guidance looks most real", "by eye; 2 of 2, 5, 8", "05_guidance-low-or-high", _guidance),
     ("synthetic images raise the AUC", "0.780 to 0.803", "06_auc_gain-gain", _gain),
     ("disease grows with its weight", "by eye, 5 weights", "07_interpolation-correlation", _interpolation),

@@ -68,7 +68,8 @@ def tasks(
 ) -> Iterator[Task]:
     """The last class of each data set: the diseased one of the phantoms.
 
-    n_real images of `split` are compared with, or half of the user's where these are fewer than twice that.
+    n_real images of `split` are compared with, or half of the user's where these are fewer than twice that;
+    the user's training images are n_train at most.
     split "val": for what a reader may choose by; of a data set without one, those of test.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
@@ -76,7 +77,7 @@ def tasks(
         wanted = 2 * n_real if spec.startswith("phantom:") else None
         test = load_images(spec, wanted, split if split in splits(spec) else "test", side, seed, label)
         half = min(n_real, len(test) // 2)
-        train = load_images(spec, n_train, "train", side, seed, label)
+        train = load_images(spec, n_train, "train", side, seed, label, fewer=dataset is not None)
         real, second = test.subset(slice(0, half)), test.subset(slice(half, 2 * half))
         yield Task(name_of(spec), label, train, real, second)
 

@@ -177,6 +177,7 @@ SPEED = (
     ("against_diffusers-gpu", "bf16: script", "MB", "-"),
     ("sampling-gpu", "1 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.5"),
     ("sampling-gpu", "8 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.5"),
+    ("sampling-gpu", "largest difference of a pixel from diffusers' pictures", "of 1", "-"),
     ("slider", "slider to picture, 64 px, 16 steps", "s", "at most 1"),
     ("run_all-mini", "mini, from nothing", "minutes", "at most 40"),
     ("run_all-mini", "mini, unchanged, again", "minutes", "at most 2"),

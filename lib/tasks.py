@@ -34,13 +34,14 @@ def training_sets(
 ) -> Iterator[tuple[str, str, ImageSet, ImageSet]]:
     """(name, class, n training images, at most n_held held-out ones) for each class.
 
+    Of a class with fewer than n, the user's folder gives what it has.
     Held-out images are those of the split val; of a data set without one, those of test, on which the
     loss is watched and nothing is chosen.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         held = "val" if "val" in splits(spec) else "test"
         for label in classes(spec):
-            images = load_images(spec, n, "train", side, seed, label)
+            images = load_images(spec, n, "train", side, seed, label, fewer=dataset is not None)
             yield name_of(spec), label, images, load_images(spec, n_held, held, side, seed, label, fewer=True)
 
 
@@ -59,7 +60,7 @@ def gap_sets(
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         label = classes(spec)[-1]
-        train = load_images(spec, n, "train", side, seed, label)
+        train = load_images(spec, n, "train", side, seed, label, fewer=dataset is not None)
         has_val = "val" in splits(spec)
         stop = load_images(spec, 50, "val", side, seed, label, fewer=True) if has_val else None
         test = load_images(spec, n_test, "test", side, seed, label, fewer=True)

@@ -78,7 +78,8 @@ class Train(Panel):
         check_token(token, "token")
         values = vars(self._settings) | {"token": token.lower()}
         values |= {"vectors": self.vectors.value, "steps": self.steps.value}
-        images = load_images(self.folder.value.strip(), self.n.value, "train", self._base.image_side)
+        folder, side = self.folder.value.strip(), self._base.image_side
+        images = load_images(folder, self.n.value, "train", side, fewer=True)
         return images, InversionSettings(**values)
 
     def _run(self, images, settings):

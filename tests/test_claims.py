@@ -44,22 +44,41 @@ def test_the_gain_is_that_of_the_papers_table(tmp_path, gain, low, high, verdict
     assert mine.verdict == verdict and "0.780 to 0.810" in mine.phantoms and "0.490" in mine.control
 
 
+def fidelity_row(condition, by, value, kid, low, high):
+    row = {"dataset": "prostate", "class": "tumour", "condition": condition, by: value}
+    row |= {"n_real": 100, "n_fake": 48}
+    return row | {f"{m}{end}": v for m in METRICS for end, v in (("", kid), ("_low", low), ("_high", high))}
+
+
 @pytest.mark.parametrize(
     "last, verdict", [((0.5, 0.4, 0.6), "holds"), ((0.9, 0.8, 1.2), "not apart"), ((2.0, 1.9, 2.2), "fails")]
 )
 def test_the_trend_may_go_the_wrong_way(tmp_path, last, verdict):
-    def row(condition, vectors, kid, low, high):
-        row = {"dataset": "prostate", "class": "tumour", "condition": condition}
-        row |= {"vectors": vectors, "n_real": 100, "n_fake": 48}
-        return row | {
-            f"{m}{end}": v for m in METRICS for end, v in (("", kid), ("_low", low), ("_high", high))
-        }
-
-    rows = [row("real", 0, 0.0, 0.0, 0.0), row("untrained", 64, 9.0, 9.0, 9.0)]
-    rows += [row("embedding", 1, 1.0, 0.9, 1.1), row("embedding", 64, *last)]
-    trend(pd.DataFrame(rows), "vectors").to_csv(tmp_path / "03_embedding_size-trend.csv", index=False)
+    by = "n_train"
+    rows = [fidelity_row("real", by, 0, 0.0, 0.0, 0.0), fidelity_row("untrained", by, 100, 9.0, 9.0, 9.0)]
+    rows += [fidelity_row("embedding", by, 5, 1.0, 0.9, 1.1), fidelity_row("embedding", by, 100, *last)]
+    trend(pd.DataFrame(rows), by).to_csv(tmp_path / "04_sample_count-trend.csv", index=False)
     (mine,) = (r for r in claims(tmp_path).itertuples() if r.phantoms.startswith("prostate"))
     assert mine.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "at_8, verdict",
+    [
+        ((1.0, 0.8, 1.2), "holds"),
+        ((0.6, 0.4, 0.8), "in part"),  # 64 are better than one, but not than the paper's least
+        ((0.1, 0.0, 0.2), "fails"),
+        (None, "in part"),
+    ],
+)
+def test_sizes_are_judged_over_the_papers_range(tmp_path, at_8, verdict):
+    steps = {1: (4.0, 3.0, 5.0), 8: at_8, 64: (0.5, 0.4, 0.6)}
+    rows = [fidelity_row("untrained", "vectors", 64, 9.0, 9.0, 9.0)]
+    rows += [fidelity_row("embedding", "vectors", k, *found) for k, found in steps.items() if found]
+    table = pd.DataFrame(rows).assign(seeds=3)
+    table.to_csv(tmp_path / "03_embedding_size-summary.csv", index=False)
+    (mine,) = (r for r in claims(tmp_path).itertuples() if r.phantoms.startswith("prostate"))
+    assert mine.verdict == verdict and "9.000" in mine.control
 
 
 @pytest.mark.parametrize("better, verdict", [("low", "holds"), ("high", "fails"), ("not apart", "not apart")])

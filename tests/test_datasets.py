@@ -11,8 +11,10 @@ from PIL import Image
 
 from lib import phantoms
 from lib.datasets import READERS, DatasetError, classes, load_images, splits
+from lib.fidelity import tasks
 from lib.folders import FolderSource, read_image
 from lib.imagesets import UnreadableError, assigned_split
+from lib.tasks import training_sets
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
@@ -104,6 +106,17 @@ def test_plain_folder_is_split_by_patient_once_and_for_all(tmp_path):
     assert kept < set(by["test"].ids) and kept > set(by["test"].of("b").ids)
     assert "80/10/10" in by["val"].note
     assert len(load_images(tmp_path, n=80, split="all", side=4)) == 160
+
+
+def test_a_hundred_images_are_enough_for_the_notebooks(tmp_path):
+    """They ask for a hundred to train on; the split leaves some eighty."""
+    fill(tmp_path / "rarity", 100)
+    ((name, _, images, held_out),) = training_sets(str(tmp_path / "rarity"), 100, 50, 8, 0)
+    (task,) = tasks(str(tmp_path / "rarity"), 100, 50, 8, 0)
+    assert name == "rarity" and 70 < len(images) < 90 and len(held_out)
+    assert len(task.train) == len(images) and len(task.real)
+    with pytest.raises(DatasetError):  # who names a number in Python means it
+        load_images(tmp_path / "rarity", 100, "train")
 
 
 def test_images_of_one_patient_stay_together(tmp_path):
