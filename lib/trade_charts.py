@@ -45,6 +45,7 @@ def guidance_chart(by_guidance, by_steps):
         counts = sorted(drawn.steps.unique())
         ax.set_xticks(counts, [str(n) for n in counts])
         ax.minorticks_off()
+    _widen(axes[1, 2])
     seconds = axes[1, 2].xaxis
     seconds.set_major_locator(LogLocator(subs=(1, 2, 5)))
     seconds.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -54,6 +55,14 @@ def guidance_chart(by_guidance, by_steps):
     n = drawn.iloc[0]
     axes[0, 0].set_title(f"KID (n = {n.n_real} real, {n.n_fake} drawn)")
     return fig
+
+
+def _widen(ax):
+    """A logarithmic axis to its next ticks, where fewer than two of 1, 2, 5, 10, ... lie on it."""
+    ticks = np.array([m * 10.0**e for e in range(-6, 6) for m in (1, 2, 5)])
+    low, high = ax.get_xlim()
+    if ((low <= ticks) & (ticks <= high)).sum() < 2:
+        ax.set_xlim(ticks[ticks <= low].max(), ticks[ticks >= high].min())
 
 
 def guidance_grid(rows):

@@ -92,6 +92,11 @@ def test_charts_show_every_training_and_the_floor():
     assert {t.get_text() for t in fig.axes[3].get_legend().get_texts()} == set(SAMPLERS)
     grid = trade_charts.guidance_grid(rows[(rows.sampler == "euler_a") & (rows.condition == "embedding")])
     assert len(grid.axes[0].texts) == 6
+    for seconds in ((0.036, 0.074), (0.07, 0.75)):
+        drawn = rows.assign(seconds_an_image=np.linspace(*seconds, len(rows)))
+        ax = trade_charts.guidance_chart(by_guidance, like(drawn, REFERENCE, "steps", "sampler")).axes[5]
+        low, high = ax.get_xlim()
+        assert 2 <= sum(low <= tick <= high for tick in ax.get_xticks()) <= 5  # labels that can be read
     plt.close("all")
 
 
