@@ -160,6 +160,19 @@ def test_the_slider_moves_by_keyboard_and_the_picture_follows(page, demo):
     keep(box, "interpolation")
 
 
+def test_a_finding_is_added_by_its_weight(page, demo):
+    box = demo(1)
+    before = source(box)
+    handle = box.locator(".noUi-handle").first
+    weight = float(handle.get_attribute("aria-valuenow"))
+    handle.focus()
+    page.keyboard.press("ArrowRight" if weight < 1 else "ArrowLeft")
+    changes(page, box, before)
+    assert float(handle.get_attribute("aria-valuenow")) != weight
+    assert not demo(1).locator(".mdb-error").count()
+    keep(box, "composition")
+
+
 def test_a_click_in_the_picture_moves_the_mask(page, demo):
     box = demo(2)
     before = source(box)
