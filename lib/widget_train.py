@@ -113,7 +113,7 @@ class Train(Panel):
         with model_lock():
             images = generate(self._base, self._embedding(record, settings), 4, steps=self._preview_steps)
         self.picture.value = png(sheet(images))
-        self.text.value = f"Drawn after {record.step} updates, from the same noise each time."
+        self.text.value = f"Drawn after {_updates(record)}, from the same noise each time."
 
     @staticmethod
     def _embedding(record, settings, meta=None):
@@ -130,8 +130,12 @@ class Train(Panel):
         if self._keep:
             self._keep(self.learned)
         self.say(
-            "ready", f"kept after {record.step} updates: {path} ({len(data) / 1000:.0f} kB), {settings.token}"
+            "ready", f"kept after {_updates(record)}: {path} ({len(data) / 1000:.0f} kB), {settings.token}"
         )
+
+
+def _updates(record):
+    return "one update" if record.step == 1 else f"{record.step} updates"
 
 
 def loss_chart(records) -> bytes:
