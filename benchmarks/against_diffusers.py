@@ -99,8 +99,8 @@ def theirs(asked, folder: Path) -> tuple[list[float], Embedding]:
 
 def ours(asked, folder: Path) -> tuple[list[float], Embedding]:
     """The same of `lib.inversion.train`."""
-    kind = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.precision]
-    base = load_base(asked.base, asked.device, kind)
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.precision]
+    base = load_base(asked.base, asked.device, dtype)
     images = load_images(str(folder / "images"), None, None, base.image_side)
     settings = InversionSettings(
         "<x>", vectors=asked.vectors, steps=asked.steps, batch_size=asked.batch_size, record_every=1
@@ -176,7 +176,7 @@ def main() -> None:
     for which, runs in found.items():
         for name, unit in (("steps_per_second", "steps/s"), ("megabytes", "MB"), ("loss", "held-out loss")):
             rows.append(row(f"{how}: {which}", [run[name] for run in runs], unit))
-    save("against_diffusers-gpu" if torch.cuda.is_available() else "against_diffusers", rows)
+    save("against_diffusers", rows)
 
 
 if __name__ == "__main__":

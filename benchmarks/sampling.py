@@ -67,7 +67,7 @@ def main() -> None:
             speeds.append(n / (middle - started))
         rows.append(row(f"{n} at once, {asked.steps} steps", speeds, "images/s"))
         rows.append(row(f"{n} at once, {asked.steps} steps: diffusers' pipeline / ours", ratios, "1"))
-    save("sampling-gpu" if base.device.type == "cuda" else "sampling", rows)
+    save("sampling", rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Where benchmarks leave what they measured: results/benchmark-<name>.csv, for the table in README."""
+"""Where benchmarks leave what they measured, for the table in README: results/benchmark-<name>.csv.
+
+On a machine with a GPU that is benchmark-<name>-gpu.csv, beside what a CPU gave.
+"""
 
 import datetime
 import platform
@@ -23,6 +26,7 @@ def row(what: str, values, unit: str) -> dict:
 def save(name: str, rows: list[dict], folder: Path = ROOT / "results") -> pd.DataFrame:
     """Writes rows of `row` with the machine, the versions and the day, prints and returns them."""
     where = {"machine": machine(), "torch": torch.__version__, "python": platform.python_version()}
+    name += "-gpu" if torch.cuda.is_available() else ""
     table = pd.DataFrame(rows).assign(**where, date=datetime.date.today().isoformat())
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / f"benchmark-{name}.csv", index=False)

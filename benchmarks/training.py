@@ -171,7 +171,7 @@ def main() -> None:
         del concept
         seconds = updates(base, 4, asked.repeats, n)
         rows.append(row(f"update, {n} images", [1000 * t for t in seconds], "ms"))
-    save("training-gpu" if on_gpu else "training", rows)
+    save("training", rows)
 
 
 if __name__ == "__main__":

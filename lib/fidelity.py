@@ -77,7 +77,7 @@ def tasks(
         wanted = 2 * n_real if spec.startswith("phantom:") else None
         test = load_images(spec, wanted, split if split in splits(spec) else "test", side, seed, label)
         half = min(n_real, len(test) // 2)
-        train = load_images(spec, n_train, "train", side, seed, label, fewer=dataset is not None)
+        train = load_images(spec, n_train, "train", side, seed, label, fewer=True)
         real, second = test.subset(slice(0, half)), test.subset(slice(half, 2 * half))
         yield Task(name_of(spec), label, train, real, second)
 

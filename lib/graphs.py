@@ -12,29 +12,34 @@ from lib.denoising import denoising_loss
 
 
 class Recorded:
-    """A function of tensors on a GPU, which runs as it is `first` times, then is recorded and replayed.
+    """A function of tensors, which on CUDA runs as it is `first` times, then is recorded and replayed.
 
-    In the first calls libraries choose their algorithms. Shapes, and all else that the function reads, must
-    stay where they are; it is given at each call, so that the graph's memory goes when this object does.
+    In the first calls of a shape libraries choose their algorithms. All else that the function reads must
+    stay where it is; it is given at each call, so that the graphs' memory goes when this object does.
     """
 
     def __init__(self, first: int = 1):
-        self._first, self._graph = first, None
+        self._first, self._calls, self._graphs = first, {}, {}
 
     def __call__(self, function, *inputs):
         """What function(*inputs) is, in memory of its own."""
+        if inputs[0].device.type != "cuda":
+            return function(*inputs)
+        shapes = tuple(part.shape for part in inputs)
+        self._calls[shapes] = self._calls.get(shapes, 0) + 1
         with torch.cuda.device(inputs[0].device):
-            if self._first:
-                self._first -= 1
+            if self._calls[shapes] <= self._first:
                 return self._beside(function, inputs)
-            if self._graph is None:
-                self._inputs, self._graph = [part.clone() for part in inputs], torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):
-                    self._found = function(*self._inputs)
-            for kept, given in zip(self._inputs, inputs, strict=True):
-                kept.copy_(given)
-            self._graph.replay()
-            return self._found.clone()
+            if shapes not in self._graphs:
+                kept, graph = [part.clone() for part in inputs], torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    found = function(*kept)
+                self._graphs[shapes] = kept, graph, found
+            kept, graph, found = self._graphs[shapes]
+            for old, new in zip(kept, inputs, strict=True):
+                old.copy_(new)
+            graph.replay()
+            return found.clone()
 
     def _beside(self, function, inputs):
         """On a stream of its own: what autograd keeps of the default one would spoil the recording."""

@@ -77,8 +77,8 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
         step += 1
         due = step in (1, shared.steps)
         if due or step % shared.record_every == 0:
-            if base.device.type == "cuda":
-                torch.cuda.synchronize(base.device)  # what the GPU has still to do is of the training
+            if base.device.type != "cpu":
+                torch.accelerator.synchronize(base.device)  # what it has still to do is of the training
             pause = time.perf_counter()
             seconds = before + pause - started
             validate = due or step % shared.validate_every == 0

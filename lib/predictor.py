@@ -45,7 +45,7 @@ class Predictor:
         self.unet, self.times, self.dtype = unet, times, unet.dtype
         self.states = states.to(self.dtype)
         self.known = is_known(unet)
-        self._shape = None
+        self._recorded = Recorded()
         if not self.known:
             return
         embedded = unet.time_embedding(unet.time_proj(times.to(states.device)).to(self.dtype))
@@ -67,10 +67,6 @@ class Predictor:
             repeated = latents.repeat(len(self.states), 1, 1, 1)
             return self.unet(repeated, self.times[step], encoder_hidden_states=states).sample
         step = torch.full((1,), step, device=latents.device)
-        if latents.device.type != "cuda":
-            return self._predict(latents, step)
-        if self._shape != latents.shape:
-            self._shape, self._recorded = latents.shape, Recorded()
         return self._recorded(self._predict, latents, step)
 
     def _predict(self, latents, step):

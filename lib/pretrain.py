@@ -142,8 +142,8 @@ class Trainer:
             else:
                 group["lr"] = self._rate()
         inputs = z, noise, steps, ids
-        replayed = self.on_gpu and self.processes == 1
-        loss = self._recorded(self._step, *inputs) if replayed else self._step(*inputs)
+        alone = self.processes == 1  # what processes tell each other is not recorded
+        loss = self._recorded(self._step, *inputs) if alone else self._step(*inputs)
         decay = min(self.settings.ema, 1 - 5.0 / (5 + self.samples / self.settings.batch_size))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
@@ -153,8 +153,7 @@ class Trainer:
         """Moves all weights; on a GPU it computes in bfloat16 what autocast holds safe."""
         noisy = self.scheduler.add_noise(z, noise, steps)
         target = self.scheduler.get_velocity(z, noise, steps)
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.on_gpu, cache_enabled=False):
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.on_gpu, cache_enabled=False):
             states = self.model["text_encoder"](ids).last_hidden_state
             predicted = self.model["unet"](noisy, steps, states).sample
         loss = F.mse_loss(predicted.float(), target)
@@ -189,10 +188,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.samples, self.seconds = state["samples"], state["seconds"]
         for group in self.optimizer.param_groups:  # which may come from a GPU, or go to one
             group["capturable"] = self.on_gpu
             group["lr"] = torch.tensor(self._rate(), device=self.device) if self.on_gpu else self._rate()
-        self.samples, self.seconds = state["samples"], state["seconds"]
 
 
 def _groups(captions):

@@ -41,7 +41,7 @@ def training_sets(
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         held = "val" if "val" in splits(spec) else "test"
         for label in classes(spec):
-            images = load_images(spec, n, "train", side, seed, label, fewer=dataset is not None)
+            images = load_images(spec, n, "train", side, seed, label, fewer=True)
             yield name_of(spec), label, images, load_images(spec, n_held, held, side, seed, label, fewer=True)
 
 
@@ -60,7 +60,7 @@ def gap_sets(
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         label = classes(spec)[-1]
-        train = load_images(spec, n, "train", side, seed, label, fewer=dataset is not None)
+        train = load_images(spec, n, "train", side, seed, label, fewer=True)
         has_val = "val" in splits(spec)
         stop = load_images(spec, 50, "val", side, seed, label, fewer=True) if has_val else None
         test = load_images(spec, n_test, "test", side, seed, label, fewer=True)
