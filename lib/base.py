@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from lib.config import digest, resolve
-from lib.embedding import Token, check_width, split_prompt
+from lib.embedding import DTYPES, Token, check_width, split_prompt
 from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
 from lib.products import use_onednn
 from lib.runs import path_digest
@@ -55,10 +55,9 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
 
 
 def _dtype(name: torch.dtype | str | None) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    found = known.get(name or "float32") if not isinstance(name, torch.dtype) else name
-    if found not in known.values():
-        raise BaseError(f"dtype {name!r}: one of {', '.join(known)}")
+    found = name if isinstance(name, torch.dtype) else DTYPES.get(name or "float32")
+    if found not in DTYPES.values():
+        raise BaseError(f"dtype {name!r}: one of {', '.join(DTYPES)}")
     return found
 
 

@@ -43,7 +43,7 @@ def train(
     validation  held-out images, whose loss the first, each `validate_every`-th and the last update report; it
                 chooses nothing but, under `patience`, when to stop
     checkpoint  a file to go on from, and to write each `checkpoint_every` updates; a run that was
-                killed ends bit for bit where an uninterrupted one does, on the same machine and a CPU
+                killed ends bit for bit where an uninterrupted one does, on the CPU of the same machine
 
     Raises InversionError if the loss is no longer a number, the last checkpoint being kept, and for a
     checkpoint of another base, other images or other settings.

@@ -174,7 +174,7 @@ def test_a_dtype_has_a_name_and_makes_another_base(base):
     assert half.dtype == torch.bfloat16 and half.digest != base.digest
     assert load_base("models/mini", "cpu", "float32").digest == base.digest
     for wrong in ("int8", "double", torch.float64):
-        with pytest.raises(BaseError, match="one of float32, bfloat16, float16"):
+        with pytest.raises(BaseError, match="one of float32, float16, bfloat16"):
             load_base("models/mini", "cpu", wrong)
 
 
