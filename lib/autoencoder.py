@@ -130,9 +130,11 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
             optimizer.step()
             schedule.step()
             update, running = update + 1, running + loss.detach()
-            if update % every == 0:
+            if update % every == 0 or update == updates:
                 rate, seconds = schedule.get_last_lr()[0], time.perf_counter() - start
-                yield PretrainRecord("decoder", update * batch, float(running) / every, rate, seconds)
+                yield PretrainRecord(
+                    "decoder", update * batch, float(running) / (update % every or every), rate, seconds
+                )
                 running = 0.0
             if update % (10 * every) == 0 or update == updates:
                 replace_file(checkpoint, lambda path: torch.save(model.state_dict(), path))

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lib import world
+from lib.pipelines import quiet
 
 CARD = """---
 license: mit
@@ -178,17 +179,20 @@ def export(folder, settings, tokenizer, autoencoder, average, log=(), device="cp
     log: the records of the training, as lib.pretrain.log_of gives them; with the settings and the device
     they fill the model card, README.md.
     """
-    pipeline = StableDiffusionPipeline(
-        vae=autoencoder,
-        text_encoder=average["text_encoder"],
-        tokenizer=tokenizer,
-        unet=average["unet"],
-        scheduler=build_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    copy.deepcopy(pipeline).to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    with quiet(bars=False):
+        from diffusers import StableDiffusionPipeline  # late: its import gives advice, too
+
+        pipeline = StableDiffusionPipeline(
+            vae=autoencoder,
+            text_encoder=average["text_encoder"],
+            tokenizer=tokenizer,
+            unet=average["unet"],
+            scheduler=build_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        copy.deepcopy(pipeline).to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     # transformers computes in the dtype that the config names, diffusers in float32: they must agree.
     config = Path(folder) / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")

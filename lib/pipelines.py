@@ -31,7 +31,7 @@ def read_pipeline(where: Path | str, dtype: torch.dtype):
     if isinstance(where, Path):
         _check_folder(where)
     try:
-        with _quiet(bars=not isinstance(where, Path)):
+        with quiet(bars=not isinstance(where, Path)):
             pipeline, missing = _read(where, dtype)
     except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -57,7 +57,7 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _quiet(bars: bool):
+def quiet(bars: bool):
     """Without the libraries' advice on packages that nothing here needs, nor bars that last an instant."""
     logs = (diffusers_log, transformers_log)
     before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]

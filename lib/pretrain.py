@@ -29,13 +29,13 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import distributed
 from torch.nn import functional as F
 
 from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
 from lib.graphs import Recorded
 from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
+from lib.pipelines import read_pipeline
 from lib.shards import SHARD, PretrainRecord, PretrainSettings, replace_file, write_shard
 from lib.world import kind
 
@@ -116,7 +116,7 @@ class Trainer:
             z = moments[:, :c] + moments[:, c:] * noise[0]
             running.append(self._update(z, noise[1], steps, tokens[named]))
             self.samples += batch
-            if self.samples % every < batch:
+            if self.samples % every < batch or self.samples >= s.samples:
                 self.seconds = before + time.perf_counter() - start
                 loss = float(torch.stack(running).mean())
                 if not np.isfinite(loss):
@@ -235,7 +235,7 @@ def _stages(folder, target, settings, device, start):
         painters = joblib.Parallel(min(len(missing), joblib.cpu_count()))
         painters(joblib.delayed(write_shard)(scenes, index, settings) for index in missing)
     if start is not None:
-        start = StableDiffusionPipeline.from_pretrained(start, safety_checker=None)
+        start = read_pipeline(Path(start), torch.float32)
         if not checkpoint.exists():
             replace_file(checkpoint, lambda path: torch.save(start.vae.state_dict(), path))
     if not checkpoint.exists():

@@ -30,6 +30,16 @@ def test_each_figure_is_there_twice_and_not_blank(smoke):
             assert image.width > 300 and np.asarray(image.convert("L")).std() > 5, picture
 
 
+def test_the_base_is_made_anew_by_its_notebook(tmp_path, monkeypatch):
+    """99, which is not among the default ones."""
+    monkeypatch.setenv("MDB_RUNS", str(tmp_path / "runs"))
+    assert main(["--profile", "smoke", "--only", "99", "-p", "output", str(tmp_path)]) == 0
+    assert len(list((tmp_path / "figures").glob("99_*.png"))) == 2
+    (executed,) = (tmp_path / "runs" / "executed").rglob("99_*.ipynb")
+    outputs = [o for cell in nbformat.read(executed, 4).cells for o in cell.get("outputs", ())]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+
+
 def test_no_notebook_shows_a_warning(smoke):
     executed = sorted((smoke / "runs" / "executed").rglob("*.ipynb"))
     assert len(executed) == 12
