@@ -21,6 +21,12 @@ def smoke(tmp_path_factory):
         yield place
 
 
+def warnings_of(path):
+    """What an executed notebook's cells wrote to stderr."""
+    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", ())]
+    return [o.text for o in outputs if o.get("name") == "stderr"]
+
+
 def test_each_figure_is_there_twice_and_not_blank(smoke):
     pictures = sorted((smoke / "figures").glob("*.png"))
     assert {p.stem[:2] for p in pictures} == {f"{i:02}" for i in range(12)}
@@ -36,16 +42,14 @@ def test_the_base_is_made_anew_by_its_notebook(tmp_path, monkeypatch):
     assert main(["--profile", "smoke", "--only", "99", "-p", "output", str(tmp_path)]) == 0
     assert len(list((tmp_path / "figures").glob("99_*.png"))) == 2
     (executed,) = (tmp_path / "runs" / "executed").rglob("99_*.ipynb")
-    outputs = [o for cell in nbformat.read(executed, 4).cells for o in cell.get("outputs", ())]
-    assert not [o for o in outputs if o.get("name") == "stderr"]
+    assert warnings_of(executed) == []
 
 
 def test_no_notebook_shows_a_warning(smoke):
     executed = sorted((smoke / "runs" / "executed").rglob("*.ipynb"))
     assert len(executed) == 12
     for path in executed:
-        outputs = [o for c in nbformat.read(path, 4).cells for o in c.get("outputs", ())]
-        assert [o.text for o in outputs if o.get("name") == "stderr"] == [], path
+        assert warnings_of(path) == [], path
 
 
 def test_every_class_has_its_embedding_far_below_a_megabyte(smoke):
