@@ -8,6 +8,7 @@ do in patients: how much is set by the constants on top of the module of each mo
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lib import phantom_chest, phantom_histology, phantom_prostate
 from lib.errors import UserError
@@ -67,12 +68,13 @@ def draw(
     fixed = {name: _values(modality, name, value, n) for name, value in overrides.items()}
     images = np.empty((n, 3, side, side), np.float32)
     truths = []
-    for i in range(n):
-        streams = Streams(seed, modality, "+".join(labels), start + i)
-        chosen = drawer.sample(streams, labels)
-        chosen |= {name: values[i] for name, values in fixed.items()}
-        images[i], truth = drawer.render(chosen, streams, side)
-        truths.append(truth)
+    with threadpool_limits(1, "blas"):  # whose sums depend in their last bits on the number of threads
+        for i in range(n):
+            streams = Streams(seed, modality, "+".join(labels), start + i)
+            chosen = drawer.sample(streams, labels)
+            chosen |= {name: values[i] for name, values in fixed.items()}
+            images[i], truth = drawer.render(chosen, streams, side)
+            truths.append(truth)
     return images, {name: np.stack([truth[name] for truth in truths]) for name in truths[0]}
 
 

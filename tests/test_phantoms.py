@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from lib.phantoms import MODALITIES, PhantomError, draw, parameters
 
@@ -25,6 +26,15 @@ def test_an_image_depends_on_its_place_and_seed_alone(modality, label):
     assert np.array_equal(images, more[:3]) and np.array_equal(images[2:], later)
     assert all(np.array_equal(truth[key][2:], later_truth[key]) for key in truth)
     assert not np.array_equal(images, draw(modality, label, 3, seed=6)[0])
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_images_do_not_depend_on_the_number_of_threads(modality):
+    label, drawn = MODALITIES[modality][-1], []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            drawn.append(draw(modality, label, 8, seed=5)[0])
+    assert np.array_equal(*drawn)
 
 
 @pytest.mark.parametrize(("modality", "label"), CLASSES)
