@@ -37,6 +37,7 @@ from lib.inversion import InversionSettings, train
 from lib.phantoms import draw
 
 PIXELS = 1024
+PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SKIPPED = 5  # first steps, in which memory is laid out
 
 
@@ -99,8 +100,7 @@ def theirs(asked, folder: Path) -> tuple[list[float], Embedding]:
 
 def ours(asked, folder: Path) -> tuple[list[float], Embedding]:
     """The same of `lib.inversion.train`."""
-    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked.precision]
-    base = load_base(asked.base, asked.device, dtype)
+    base = load_base(asked.base, asked.device, PRECISIONS[asked.ours_precision or asked.precision])
     images = load_images(str(folder / "images"), None, None, base.image_side)
     settings = InversionSettings(
         "<x>", vectors=asked.vectors, steps=asked.steps, batch_size=asked.batch_size, record_every=1
@@ -136,7 +136,8 @@ def main() -> None:
     parser.add_argument("--script", required=True, type=lambda path: str(Path(path).resolve()))
     parser.add_argument("--base", default="models/mini", type=lambda path: str(Path(path).resolve()))
     parser.add_argument("--device")
-    parser.add_argument("--precision", default="no", choices=("no", "fp16", "bf16"))
+    parser.add_argument("--precision", default="no", choices=PRECISIONS)
+    parser.add_argument("--ours-precision", choices=PRECISIONS, help="of ours, if not the script's")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -169,14 +170,16 @@ def main() -> None:
             print(
                 f"pair {pair + 1} {which:6}", {k: float(f"{v:.4g}") for k, v in runs[-1].items()}, flush=True
             )
-    rows, how = [], asked.precision if asked.precision != "no" else "fp32"
+    rows, how = [], asked.precision.replace("no", "fp32")
+    if asked.ours_precision:
+        how = f"script {how}, ours {asked.ours_precision.replace('no', 'fp32')}"
     for name, text in (("steps_per_second", "once under way"), ("overall", "encoding of images included")):
         ratios = [a[name] / b[name] for a, b in zip(found["ours"], found["script"], strict=True)]
         rows.append(row(f"{how}: ours / the script, {text}", ratios, "1"))
     for which, runs in found.items():
         for name, unit in (("steps_per_second", "steps/s"), ("megabytes", "MB"), ("loss", "held-out loss")):
             rows.append(row(f"{how}: {which}", [run[name] for run in runs], unit))
-    save("against_diffusers", rows)
+    save("against_diffusers", rows, keep=lambda what: not what.startswith(f"{how}: "))
 
 
 if __name__ == "__main__":

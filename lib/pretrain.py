@@ -277,11 +277,12 @@ def main():
     parser.add_argument("--scenes", type=int, default=PretrainSettings.scenes, help="distinct scenes painted")
     parser.add_argument("--batch-size", type=int, default=PretrainSettings.batch_size)
     parser.add_argument("--rate", type=float, default=PretrainSettings.rate, help="of AdamW, at its highest")
+    parser.add_argument("--seed", type=int, default=PretrainSettings.seed, help="of scenes and training")
     parser.add_argument(
         "--start", type=Path, help="a pipeline folder to train further, in the recipe's last phase"
     )
     arguments = parser.parse_args()
-    names = ("samples", "scenes", "batch_size", "rate")
+    names = ("samples", "scenes", "batch_size", "rate", "seed")
     settings = PretrainSettings(**{name: getattr(arguments, name) for name in names})
     if arguments.start:
         settings = replace(settings, curriculum=settings.curriculum[-1:])
