@@ -11,11 +11,9 @@ DECAYS = ("cosine", "linear", "constant")
 #: Changes to the settings, by the name of the recipe. a1111: the paper's trainer, the AUTOMATIC1111 web UI
 #: at commit d050bb7 with its defaults; its AdamW without weight decay is Adam. Steps, templates and K are
 #: the user's there too (the paper: 50,000 or 100,000 steps, K = 64). It shows every image once before any
-#: comes again, where images are drawn independently here; and starts from "*" without our jitter. drawn: ours
-#: before it chose its start and spread its timesteps; what most of the committed results were made with.
+#: comes again, where images are drawn independently here; and starts from "*" without our jitter.
 RECIPES = {
     "ours": {},
-    "drawn": {"init": "", "stratify": False},
     "a1111": {
         "batch_size": 1,
         "learning_rate": 5e-3,
