@@ -65,7 +65,7 @@ process; EMA {ema:g}; captions dropped with probability {caption_dropout:g}; see
   nothing.
 - It knows neither perspective nor texture as photographs have them, and {side} pixels hold no fine
   structure: what is learned on real images is the layout, the colour and the coarse texture.
-- Of a single object it obeys colour and place, size half of the time, shape hardly: `01_data` measures it.
+- Of a single object it obeys colour and place, mostly size, and shape hardly: `01_data` measures it.
   Between much noise and little it loses the thread: what is taught to it by textual inversion has the right
   layout, and ragged outlines.
 """
@@ -179,6 +179,8 @@ def export(folder, settings, tokenizer, autoencoder, average, log=(), device="cp
     log: the records of the training, as lib.pretrain.log_of gives them; with the settings and the device
     they fill the model card, README.md.
     """
+    tokenizer.backend_tokenizer.no_padding()  # as it was built: what training asked of it would be saved
+    tokenizer.backend_tokenizer.no_truncation()
     with quiet(bars=False):
         from diffusers import StableDiffusionPipeline  # late: its import gives advice, too
 

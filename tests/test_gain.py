@@ -6,12 +6,14 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lib import figures, trade_charts
 from lib.auc import auc
 from lib.classify import Cases, ClassifierSettings, ClassifyError
 from lib.cohorts import CohortError, cohorts
+from lib.embedding import Embedding
 from lib.fidelity import Drawing
 from lib.gain import (
     BOTH,
@@ -22,6 +24,7 @@ from lib.gain import (
     Outcome,
     Plan,
     Synthesis,
+    class_evidence,
     class_fidelity,
     outcomes,
     shuffled,
@@ -260,3 +263,19 @@ def test_each_class_is_compared_with_both(base, cohort, runs_folder):
         for of in cohort.labels
     ]
     assert all(r["n_fake"] == 4 and np.isfinite(r["kid"]) for r in rows)
+
+
+def test_evidence_is_what_two_embeddings_disagree_on(base, cohort):
+    generator = torch.Generator().manual_seed(0)
+    one, other = (
+        Embedding(0.3 * torch.randn(2, base.token_width, generator=generator), token)
+        for token in ("<one>", "<other>")
+    )
+
+    def found(*pair):
+        return class_evidence(base, cohort, SimpleNamespace(embeddings=lambda *_: pair), PLAN, draws=2)
+
+    right, swapped, same = found(one, other), found(other, one), found(one, one)
+    assert right["auc"] == pytest.approx(1 - swapped["auc"]) and right["n_test"] == 40
+    assert right["score_healthy"] == pytest.approx(-swapped["score_healthy"]) != 0
+    assert (same["auc"], same["low"], same["high"], same["score_diseased"]) == (0.5, 0.5, 0.5, 0)

@@ -1,5 +1,6 @@
 """The recipe of models/mini: the encoder that is set by hand, and training that resumes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -126,7 +127,10 @@ def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
 
 def test_export_keeps_the_weights_in_half_precision(tmp_path, tokenizer):
     trainer = trained(tmp_path, tokenizer, 4)
+    tokenizer(["plain red"], padding="max_length", truncation=True, max_length=77)
     export(tmp_path / "model", TINY, tokenizer, build_autoencoder(TINY), trainer.average)
+    written = json.loads((tmp_path / "model" / "tokenizer" / "tokenizer.json").read_text())
+    assert written["padding"] is None and written["truncation"] is None  # which is a call's business
     stored = load_file(tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
     assert {v.dtype for v in stored.values()} == {torch.float16}
     for name, value in trainer.average["unet"].state_dict().items():
