@@ -121,6 +121,16 @@ def gain(results: Path) -> str:
     return markdown(("images", *names, "real cases", "test cases", "seeds"), rows)
 
 
+def evidence(results: Path) -> str:
+    """How well two embeddings' losses alone tell healthy from diseased."""
+    rows = [
+        (f"{r.dataset}, {r['class']}", _span(r.auc, r.low, r.high, 3), r.n_test)
+        for table in _everywhere(results, "06_auc_gain-evidence", "draws")
+        for _, r in table.iterrows()
+    ]
+    return markdown(("images", "AUC by the embeddings' losses alone", "test cases"), rows)
+
+
 def privacy(results: Path) -> str:
     """What tells an embedding's training images from others, beside a U-Net that memorised."""
     rows = []
@@ -212,6 +222,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "embeddings": embeddings,
     "difficulty": difficulty,
     "gain": gain,
+    "evidence": evidence,
     "privacy": privacy,
     "speed": speed,
     "claims": scorecard,
