@@ -37,7 +37,7 @@ from lib.inversion import InversionSettings, train
 from lib.phantoms import draw
 
 PIXELS = 1024
-PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SKIPPED = 5  # first steps, in which memory is laid out
 
 
@@ -89,7 +89,8 @@ def theirs(asked, folder: Path) -> tuple[list[float], Embedding]:
         "placeholder_token": "<x>", "initializer_token": "grey", "num_vectors": asked.vectors,
         "resolution": asked.side, "train_batch_size": asked.batch_size, "max_train_steps": asked.steps,
         "learning_rate": 5e-3, "lr_warmup_steps": 0, "save_steps": 10**9, "checkpointing_steps": 10**9,
-        "output_dir": folder / "out", "seed": 0, "mixed_precision": asked.precision,
+        "output_dir": folder / "out", "seed": 0,
+        "mixed_precision": "no" if asked.precision == "fp32" else asked.precision,
     }  # fmt: skip
     sys.argv = [asked.script, *(word for k, v in options.items() for word in (f"--{k}", str(v)))]
     accelerate.Accelerator.init_trackers = lambda *_, **__: None  # no tensorboard is measured
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--script", required=True, type=lambda path: str(Path(path).resolve()))
     parser.add_argument("--base", default="models/mini", type=lambda path: str(Path(path).resolve()))
     parser.add_argument("--device")
-    parser.add_argument("--precision", default="no", choices=PRECISIONS)
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--ours-precision", choices=PRECISIONS, help="of ours, if not the script's")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
@@ -170,16 +171,16 @@ def main() -> None:
             print(
                 f"pair {pair + 1} {which:6}", {k: float(f"{v:.4g}") for k, v in runs[-1].items()}, flush=True
             )
-    rows, how = [], asked.precision.replace("no", "fp32")
+    rows, how = [], asked.precision
     if asked.ours_precision:
-        how = f"script {how}, ours {asked.ours_precision.replace('no', 'fp32')}"
+        how = f"script {how}, ours {asked.ours_precision}"
     for name, text in (("steps_per_second", "once under way"), ("overall", "encoding of images included")):
         ratios = [a[name] / b[name] for a, b in zip(found["ours"], found["script"], strict=True)]
         rows.append(row(f"{how}: ours / the script, {text}", ratios, "1"))
     for which, runs in found.items():
         for name, unit in (("steps_per_second", "steps/s"), ("megabytes", "MB"), ("loss", "held-out loss")):
             rows.append(row(f"{how}: {which}", [run[name] for run in runs], unit))
-    save("against_diffusers", rows, keep=lambda what: not what.startswith(f"{how}: "))
+    save("against_diffusers", rows, prefix=f"{how}: ")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ On a machine with a GPU that is benchmark-<name>-gpu.csv, beside what a CPU gave
 
 import datetime
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +23,20 @@ def row(what: str, values, unit: str) -> dict:
     )
 
 
-def save(
-    name: str, rows: list[dict], folder: Path = ROOT / "results", keep: Callable[[str], bool] | None = None
-) -> pd.DataFrame:
+def save(name: str, rows: list[dict], folder: Path = ROOT / "results", prefix: str = "") -> pd.DataFrame:
     """Writes rows of `row` with the machine, the versions and the day, prints and returns them.
 
-    keep: of a row's name, whether an earlier table's stays; None: none does.
+    prefix: they take the place of those whose names begin so; an earlier table's others stay.
     """
     where = {"machine": machine(), "torch": torch.__version__, "python": platform.python_version()}
     name += "-gpu" if torch.cuda.is_available() else ""
     table = pd.DataFrame(rows).assign(**where, date=datetime.date.today().isoformat())
     folder.mkdir(parents=True, exist_ok=True)
-    path, written = folder / f"benchmark-{name}.csv", table
-    if keep and path.is_file():
+    path, kept = folder / f"benchmark-{name}.csv", []
+    if path.is_file():
         earlier = pd.read_csv(path)
-        written = pd.concat([earlier[earlier.what.map(keep)], table], ignore_index=True)
-    written.to_csv(path, index=False)
+        kept = [earlier[~earlier.what.str.startswith(prefix)]]
+    pd.concat([*kept, table], ignore_index=True).to_csv(path, index=False)
     print(table.drop(columns=[*where, "date"]).to_string(index=False))
     return table
 

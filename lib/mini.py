@@ -173,11 +173,12 @@ def build_scheduler():
     )
 
 
-def export(folder, settings, tokenizer, autoencoder, average, log=(), device="cpu"):
+def export(folder, settings, tokenizer, autoencoder, average, log=(), device="cpu", earlier=()):
     """Writes the EMA weights as a diffusers StableDiffusionPipeline folder in fp16 safetensors.
 
     log: the records of the training, as lib.pretrain.log_of gives them; with the settings and the device
     they fill the model card, README.md.
+    earlier: what recipe.json says of the runs that this one went on from; it then tells of all, in order
     """
     tokenizer.backend_tokenizer.no_padding()  # as it was built: what training asked of it would be saved
     tokenizer.backend_tokenizer.no_truncation()
@@ -198,7 +199,7 @@ def export(folder, settings, tokenizer, autoencoder, average, log=(), device="cp
     # transformers computes in the dtype that the config names, diffusers in float32: they must agree.
     config = Path(folder) / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
-    (Path(folder) / "recipe.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    (Path(folder) / "recipe.json").write_text(json.dumps([*earlier, asdict(settings)], indent=2) + "\n")
     (Path(folder) / "README.md").write_text(model_card(settings, pipeline, log, device))
 
 

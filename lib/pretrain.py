@@ -234,7 +234,10 @@ def _stages(folder, target, settings, device, start):
     if missing:
         painters = joblib.Parallel(min(len(missing), joblib.cpu_count()))
         painters(joblib.delayed(write_shard)(scenes, index, settings) for index in missing)
+    earlier = []
     if start is not None:
+        recipe = Path(start) / "recipe.json"
+        earlier = json.loads(recipe.read_text()) if recipe.is_file() else []
         start = read_pipeline(Path(start), torch.float32)
         if not checkpoint.exists():
             replace_file(checkpoint, lambda path: torch.save(start.vae.state_dict(), path))
@@ -250,7 +253,8 @@ def _stages(folder, target, settings, device, start):
     trainer = Trainer(settings, tokenizer, folder / "diffusion.pt", device, start)
     yield from trainer.run(moments, captions)
     if trainer.rank == 0:
-        export(target, settings, tokenizer, autoencoder, trainer.average, log_of(folder), _name_of(device))
+        parts = tokenizer, autoencoder, trainer.average
+        export(target, settings, *parts, log_of(folder), _name_of(device), earlier)
 
 
 def _name_of(device):

@@ -53,19 +53,46 @@ def test_the_same_at_the_widths_of_stable_diffusion(tmp_path, version, predictio
 
 
 def check_step(base, folder, latents):
-    """One step of diffusers' textual_inversion.py, spelled out with its modules, on the same draws."""
-    generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(3, base.token_width, generator=generator)
-    noise, times = torch.randn(latents.shape, generator=generator), torch.tensor([3, 250, 600, 990])
-    count = len(latents)
-    times = times[-count:]
+    """One step of diffusers' textual_inversion.py, spelled out with its modules, on the same draws.
 
-    learned = vectors.clone().requires_grad_(True)
-    states = base.embed(["a photo of <x>"], {"<x>": learned}).expand(count, -1, -1)
+    The gradient is compared in double precision: in single diffusers' own is farther from the true one.
+    """
+    prediction, loss, _ = zip(our_step(base, latents), their_step(base, folder, latents), strict=True)
+    torch.testing.assert_close(*prediction, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*loss)
+    latents = latents.double()
+    unet, text_encoder = (copy.deepcopy(part).double() for part in (base.unet, base.text_encoder))
+    exact = Base(unet, base.vae, text_encoder, base.tokenizer, base.scheduler, base.device, base.digest)
+    steps = our_step(exact, latents), their_step(exact, folder, latents)
+    *_, (ours, theirs) = zip(*steps, strict=True)
+    scale = float(theirs.abs().max())
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
+
+
+def drawn(base, latents):
+    """Vectors [3, D], noise and timesteps of the step."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3, base.token_width, generator=generator).to(latents)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    return vectors, noise, torch.tensor([3, 250, 600, 990])[-len(latents) :]
+
+
+def our_step(base, latents):
+    """(prediction, loss, gradient of the vectors)."""
+    vectors, noise, times = drawn(base, latents)
+    learned = vectors.requires_grad_(True)
+    states = base.embed(["a photo of <x>"], {"<x>": learned}).expand(len(latents), -1, -1)
     loss = denoising_loss(base, latents, noise, times, states).mean()
     loss.backward()
+    with torch.no_grad():
+        predicted = base.unet(noised(base, latents, noise, times)[0], times, states).sample
+    return predicted, loss.detach(), learned.grad
 
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+
+def their_step(base, folder, latents):
+    """The same by the modules in the folder, in the precision of the latents."""
+    vectors, noise, times = drawn(base, latents)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=latents.dtype)
     schedule = DDPMScheduler.from_config(pipe.scheduler.config, prediction_type=base.prediction_type)
     tokens = ["<x>", "<x>_1", "<x>_2"]
     pipe.tokenizer.add_tokens(tokens)
@@ -79,19 +106,13 @@ def check_step(base, folder, latents):
     ).input_ids
     for token, row in zip(tokens, rows, strict=True):
         ids[ids == pipe.tokenizer.convert_tokens_to_ids(token)] = row
-    hidden = pipe.text_encoder(ids)[0].expand(count, -1, -1)
+    hidden = pipe.text_encoder(ids)[0].expand(len(latents), -1, -1)
     noisy = schedule.add_noise(latents, noise, times)
     predicted = pipe.unet(noisy, times, hidden).sample
     target = noise if base.prediction_type == "epsilon" else schedule.get_velocity(latents, noise, times)
-    theirs = F.mse_loss(predicted, target)
-    theirs.backward()
-
-    with torch.no_grad():
-        ours = base.unet(noised(base, latents, noise, times)[0], times, states).sample
-    torch.testing.assert_close(ours, predicted.detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(loss, theirs)
-    scale = float(table.grad[rows].abs().max())
-    torch.testing.assert_close(learned.grad, table.grad[rows], rtol=1e-4, atol=1e-4 * scale)
+    loss = F.mse_loss(predicted, target)
+    loss.backward()
+    return predicted.detach(), loss.detach(), table.grad[rows]
 
 
 def test_only_the_vectors_change(base, pictures):

@@ -123,6 +123,10 @@ def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
     assert base.dtype == torch.float32 and base.image_side == 64
     again = list(stages(tmp_path / "work", tmp_path / "model", TINY))
     assert len(again) <= len(records)
+    further = replace(TINY, seed=1)
+    list(stages(tmp_path / "further", tmp_path / "second", further, start=tmp_path / "model"))
+    told = json.loads((tmp_path / "second" / "recipe.json").read_text())
+    assert [run["seed"] for run in told] == [TINY.seed, 1]  # of both runs, in order
 
 
 def test_export_keeps_the_weights_in_half_precision(tmp_path, tokenizer):

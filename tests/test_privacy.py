@@ -1,5 +1,7 @@
 """The audit: distances and attacks that see what they should, and nothing where there is nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -93,10 +95,12 @@ def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, step
 
 @pytest.mark.slow
 def test_a_base_that_knows_two_images_by_heart_is_caught(base, task, runs_folder):
+    test = load_images("phantom:chest", 40, "test", label="effusion")  # by six its view has five numbers
+    larger = replace(task, real=test.subset(slice(0, 20)), second=test.subset(slice(20, 40)))
     audit = Audit(CONTROL, 0, 2, 300)
-    row = audit_row(base, task, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0, 4)
+    row = audit_row(base, larger, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0, 4)
     assert row["auc_loss"] == 1.0 and row["auc_shadow"] == 1.0
-    assert row["ratio_pixels_high"] < 1
+    assert row["ratio_pixels_high"] < 1 and row["ratio_base_high"] < 1
 
 
 @pytest.mark.slow
