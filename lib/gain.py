@@ -17,6 +17,7 @@ from lib.cohorts import Cohort
 from lib.denoising import image_losses
 from lib.embedding import Embedding
 from lib.fidelity import Drawing, Judge, Task, chosen_images
+from lib.gap import floor_losses
 from lib.inversion import InversionSettings
 from lib.sweep import sweep
 
@@ -211,19 +212,42 @@ def class_fidelity(base, cohort: Cohort, synthesis: Synthesis, plan: Plan) -> li
     return rows
 
 
-def class_evidence(base, cohort: Cohort, synthesis: Synthesis, plan: Plan, draws: int = 16) -> dict:
+def class_evidence(
+    base, cohort: Cohort, synthesis: Synthesis, plan: Plan, floor_steps: int = 0, draws: int = 16
+) -> dict:
     """Do the embeddings know their class? The AUC of telling real test cases by their denoising loss alone.
 
     A case's score is its loss under the healthy embedding less that under the diseased one, of the same
     noise, as in a diffusion classifier (Li et al. 2023, arXiv 2303.16203); at 0.5 neither has learned what
     tells the classes apart. Embeddings are those of the table and the first seed. One row: the AUC with its
     95 % interval over patients, and the mean score of each class.
+
+    floor_steps  updates of two whole U-Nets, each fine-tuned on one class (lib.gap) and stopped on the
+                 validation cases; `floor_auc` and its interval say what these know. 0: none, and nan
     """
-    full = plan.conditions(cohort.available)[0].n_real
-    pair = synthesis.embeddings(base, cohort, full // 2, plan.embedding_seeds[0])
-    parts = [[image_losses(base, images, e, draws=draws) for e in pair] for images in cohort.test]
-    scores = [(under_healthy - under_diseased).double().numpy() for under_healthy, under_diseased in parts]
-    found = auc_interval(cohort.test_labels, np.concatenate(scores), cohort.test_patients)
+    full, seed = plan.conditions(cohort.available)[0].n_real, plan.embedding_seeds[0]
+    pair = synthesis.embeddings(base, cohort, full // 2, seed)
+    under = [[image_losses(base, part, e, draws=draws).tolist() for part in cohort.test] for e in pair]
+    found, (healthy, diseased) = _told_apart(cohort, under)
     row = {"dataset": cohort.name, "class": cohort.labels[1], "auc": found.value, "low": found.low}
-    row |= {"high": found.high, "score_healthy": scores[0].mean(), "score_diseased": scores[1].mean()}
-    return row | {"draws": draws, "n_test": len(cohort.test_labels)}
+    row |= {"high": found.high, "score_healthy": healthy, "score_diseased": diseased, "draws": draws}
+    row |= {"n_test": len(cohort.test_labels), "floor_steps": floor_steps}
+    row |= dict.fromkeys(("floor_auc", "floor_low", "floor_high"), np.nan)
+    if floor_steps:
+        shared = {"tests": cohort.test, "steps": floor_steps, "seed": seed, "draws": draws}
+        learned = [part.subset(chosen_images(len(part), full // 2, seed)) for part in cohort.train]
+        calls = [
+            partial(floor_losses, train=part, stop=stop, **shared)
+            for part, stop in zip(learned, cohort.validation, strict=True)
+        ]
+        found, _ = _told_apart(cohort, sweep(base, calls, f"{cohort.name}: U-Nets fine-tuned"))
+        row |= {"floor_auc": found.value, "floor_low": found.low, "floor_high": found.high}
+    return row
+
+
+def _told_apart(cohort, under):
+    """(AUC with its interval, mean score of each class): `under` the healthy and the diseased model, losses
+    of the test images of each class."""
+    scores = [np.subtract(*losses) for losses in zip(*under, strict=True)]
+    found = auc_interval(cohort.test_labels, np.concatenate(scores), cohort.test_patients)
+    return found, [part.mean() for part in scores]

@@ -15,7 +15,7 @@ import torch
 
 from lib.artefacts import remembered, trained_together
 from lib.captions import best_caption
-from lib.denoising import denoising_loss, validation_loss
+from lib.denoising import denoising_loss, image_losses, validation_loss
 from lib.inversion import Job
 from lib.sweep import sweep
 from lib.tasks import token_of
@@ -100,21 +100,28 @@ def vectors_losses(base, train, test, settings, sizes) -> list[float]:
 
 
 def floor_loss(base, train, stop, test, steps, seed) -> list[float]:
-    """One number: the loss on `test` after fine-tuning on `train`, stopped on `stop`.
+    """One number: the mean of `floor_losses` on `test`."""
+    (losses,) = floor_losses(base, train, stop, [test], steps, seed)
+    return [float(np.mean(losses, dtype=np.float32))]
+
+
+def floor_losses(base, train, stop, tests, steps, seed, draws: int = 8) -> list[list[float]]:
+    """The loss of each image of `tests` (ImageSets) after fine-tuning on `train`, stopped on `stop`.
 
     Without one (None), on the last fifth of `train`, which its training then goes without.
+    draws: as in lib.denoising.
     """
     if stop is None:
         cut = len(train) * 4 // 5
         train, stop = train.subset(slice(0, cut)), train.subset(slice(cut, None))
-    key = {"base": base.digest, "learn": train.digest, "halt": stop.digest, "test": test.digest}
+    key = {"base": base.digest, "learn": train.digest, "halt": stop.digest, "draws": draws}
+    key |= {"tests": [test.digest for test in tests], "steps": steps, "seed": seed}
 
     def floor():
         tuned = fine_tune(base, train.images, stop.images, steps, seed=seed)
-        return {"loss": validation_loss(tuned, test, "")}
+        return {"losses": [image_losses(tuned, test, "", draws=draws).tolist() for test in tests]}
 
-    modules = ("lib.gap", "lib.denoising", "lib.base")
-    return [remembered("floors", key | {"steps": steps, "seed": seed}, modules, floor)["loss"]]
+    return remembered("floors", key, ("lib.gap", "lib.denoising", "lib.base"), floor)["losses"]
 
 
 def summarise(gap: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Cohorts, what is trained on what, and what the tables and charts of the AUC's gain say."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import figures, trade_charts
+from lib import figures, gap, trade_charts
 from lib.auc import auc
 from lib.classify import Cases, ClassifierSettings, ClassifyError
 from lib.cohorts import CohortError, cohorts
@@ -279,3 +280,20 @@ def test_evidence_is_what_two_embeddings_disagree_on(base, cohort):
     assert right["auc"] == pytest.approx(1 - swapped["auc"]) and right["n_test"] == 40
     assert right["score_healthy"] == pytest.approx(-swapped["score_healthy"]) != 0
     assert (same["auc"], same["low"], same["high"], same["score_diseased"]) == (0.5, 0.5, 0.5, 0)
+    assert right["floor_steps"] == 0 and np.isnan(right["floor_auc"])
+
+
+@pytest.mark.slow
+def test_evidence_of_whole_networks_is_of_those_trained_on_each_class(base, cohort, runs_folder, monkeypatch):
+    monkeypatch.setattr(gap, "fine_tune", partial(gap.fine_tune, batch_size=2, every=1))
+    pair = [Embedding(torch.zeros(1, base.token_width), token) for token in ("<one>", "<other>")]
+
+    def found(cohort):
+        synthesis = SimpleNamespace(embeddings=lambda *_: pair)
+        return class_evidence(base, cohort, synthesis, PLAN, floor_steps=2, draws=2)
+
+    row = found(cohort)
+    assert row["auc"] == 0.5 != row["floor_auc"] and row["floor_low"] < row["floor_auc"] < row["floor_high"]
+    parts = (cohort.parts[::-1], cohort.validation[::-1], cohort.test[::-1])
+    turned = replace(cohort, **dict(zip(("parts", "validation", "test"), parts, strict=True)))
+    assert found(turned)["floor_auc"] == pytest.approx(row["floor_auc"])
