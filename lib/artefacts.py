@@ -35,7 +35,7 @@ class Trained:
         losses = self.records.validation_loss.dropna()
         return {
             "vectors": self.embedding.vectors.shape[0],
-            "kilobytes": self.embedding.nbytes / 1000,
+            "kilobytes": Path(self.path).stat().st_size / 1000,
             "steps": int(self.records.step.iloc[-1]),
             "seconds": self.seconds,
             "held_out_loss": losses.iloc[-1] if len(losses) else float("nan"),

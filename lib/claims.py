@@ -61,9 +61,9 @@ def _sizes(table):
         yield (
             name,
             f"KID {told}",
-            "-",
+            f"{most.n_fake:.0f} drawn, {most.n_real:.0f} real",
             int(most.seeds),
-            f"{shown[-2:][0]} to {shown[-1]}: {apart}",
+            f"{_both(few.kid_low, few.kid_high, most.kid_low, most.kid_high)}: {apart}",
             verdict,
             f"untrained vectors: KID {control:.3f}",
         )
@@ -74,23 +74,36 @@ def _counts(table):
     for _, r in table[table.metric == "kid"].iterrows():
         text = f"KID {r['first']:.3f} at {r['from']} to {r['last']:.3f} at {r['to']}"
         verdict = "not apart" if not r.apart else "holds" if r["last"] < r["first"] else "fails"
-        interval = "apart" if r.apart else "they meet"
-        yield r.dataset, text, "-", r.seeds, interval, verdict, f"untrained vectors: KID {r.untrained:.3f}"
+        apart = "apart" if r.apart else "they meet"
+        yield (
+            r.dataset,
+            text,
+            f"{r.n_fake} drawn, {r.n_real} real",
+            r.seeds,
+            f"{_both(r.first_low, r.first_high, r.last_low, r.last_high)}: {apart}",
+            verdict,
+            f"untrained vectors: KID {r.untrained:.3f}",
+        )
 
 
 def _guidance(table):
     """KID at the paper's low scale and at the highest: lib.guidance.low_or_high."""
     for r in table[table.metric == "kid"].itertuples():
         verdict = {"low": "holds", "high": "fails"}.get(r.better, r.better)
+        apart = "they meet" if r.better == "not apart" else "apart"
         yield (
             r.dataset,
             f"KID {r.at_low:.3f} at {r.low:g}, {r.at_high:.3f} at {r.high:g}; best at {r.best:g}",
             f"{r.n_fake} drawn, {r.n_real} real",
             r.seeds,
-            "they meet" if r.better == "not apart" else "apart",
+            f"{_both(r.low_from, r.low_to, r.high_from, r.high_to)}: {apart}",
             verdict,
             f"untrained vectors: KID {r.untrained:.3f}",
         )
+
+
+def _both(*ends):
+    return "{:.2f} to {:.2f}, {:.2f} to {:.2f}".format(*ends)
 
 
 def _gain(table):
@@ -115,7 +128,8 @@ def _interpolation(table):
         mixed = table[(table.dataset == r.dataset) & (table.way == "vectors")].rho.iloc[0]
         yield (
             r.dataset,
-            f"rank correlation of {r.quantity} {r.rho:.2f}",
+            f"rank correlation of {r.quantity} {r.rho:.2f}"
+            + (f", {r.share:.0%} of the difference" if known else ""),
             r.n,
             1,
             f"{r.low:.2f} to {r.high:.2f}",
@@ -150,13 +164,14 @@ def _inpainting(table):
         found = part.set_index("condition")
         ours, control = found.loc["diseased"], found.loc["healthy"]
         holds = ours.lesion > 0.5 and control.lesion == 0
+        partly = ours.lesion_low > control.lesion and ours.gain_low > 0
         yield (
             name,
             f"lesion in {ours.lesion:.0%}",
             int(ours.n),
             1,
             f"{ours.lesion_low:.0%} to {ours.lesion_high:.0%}",
-            "holds" if holds else "in part" if ours.gain_low > 0 else "fails",
+            "holds" if holds else "in part" if partly else "fails",
             f"healthy embedding: {control.lesion:.0%}",
         )
 

@@ -107,9 +107,9 @@ class Training:
             scaling = cases.images.mean((0, 2, 3)), cases.images.std((0, 2, 3)).clip(1e-3)
         with torch.random.fork_rng(devices=[]):  # transformers draws the first weights from torch's own
             torch.manual_seed(settings.seed)
-            self._model = Classifier(settings, *scaling).to(device)
+            self._model = Classifier(settings, *scaling).to(device, memory_format=torch.channels_last)
         self._optimizer = torch.optim.AdamW(
-            self._model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            self._model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self._identity = digest([cases.digest, validation.digest, asdict(settings)])
         self._checkpoint = None if checkpoint is None else Path(checkpoint)

@@ -43,56 +43,74 @@ def pictures(base, concepts: Concepts, n: int, **drawing) -> dict[tuple[str, tup
     return drawn
 
 
-def presence(concepts: Concepts, drawn) -> pd.DataFrame:
+def readings(concepts: Concepts, drawn) -> dict[tuple[str, tuple[str, ...]], dict[str, np.ndarray]]:
+    """(way, findings) -> finding -> bool [n], whether it is read in each picture; none without a reader."""
+    if concepts.reader is None:
+        return {}
+    return {key: concepts.reader.present(images) for key, images in drawn.items()}
+
+
+def presence(concepts: Concepts, drawn, found) -> pd.DataFrame:
     """One row a way, combination and finding: how often it is read, with its Wilson interval.
 
-    asked: whether the combination holds it. Without a reader nothing can be read, and `present` is empty:
-    then the mean intensity with its standard error is all there is.
+    found: of `readings`. asked: whether the combination holds it. Without a reader nothing can be read, and
+    `present` is empty: then the mean intensity with its standard error is all there is.
     """
     rows = []
     for (way, chosen), images in drawn.items():
         tone = images.mean((1, 2, 3))
         row = {"dataset": concepts.name, "way": way, "asked_for": "+".join(chosen) or concepts.healthy}
         row |= {"n": len(images), INTENSITY: tone.mean(), "se": tone.std(ddof=1) / np.sqrt(len(tone))}
-        found = concepts.reader.present(images) if concepts.reader else {}
+        read = found.get((way, chosen), {})
         for finding in concepts.findings:
             row |= {"finding": finding, "asked": finding in chosen}
-            if finding in found:
-                low, high = wilson(found[finding].sum(), len(images))
-                row |= {"present": found[finding].mean(), "low": low, "high": high}
+            if finding in read:
+                low, high = wilson(read[finding].sum(), len(images))
+                row |= {"present": read[finding].mean(), "low": low, "high": high}
             else:
                 row |= {"present": np.nan, "low": np.nan, "high": np.nan}
             rows.append(dict(row))
     return pd.DataFrame(rows)
 
 
-def ratios(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def ratios(name: str, found, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """How many times as often each finding is there when asked for as when not, one row a way and finding.
 
-    Counts are pooled over combinations. `without` of the composed ways is the healthy embedding alone and
-    the combinations without the finding. The interval resamples pictures; half a picture is added to each
-    count, so that a finding never seen without being asked for divides by more than nothing. One that is
-    seen in no picture at all has no ratio: nan.
+    found: of `readings`, of the data set `name`. Pictures are pooled over combinations; `without` of the
+    composed ways is the healthy embedding alone and the combinations without the finding. Half a picture is
+    added to each count, so that a finding never seen without being asked for divides by more than nothing;
+    one that is seen in no picture at all has no ratio: nan. The interval is that of two independent shares
+    (Jeffreys); since combinations share their noises, each counts as the fewer independent pictures that
+    its variance over noises comes to (Korn and Graubard 1998).
     """
     rng, rows = np.random.default_rng(seed), []
-    keys = ["dataset", "way", "finding"]
-    baseline = table[(table.way == "alone") & ~table.asked & ~table.asked_for.isin(table.finding)]
-    for (name, way, finding), part in table.dropna(subset="present").groupby(keys, sort=False):
-        if way in WAYS:
-            extra = baseline[(baseline.dataset == name) & (baseline.finding == finding)]
-            part = pd.concat([part, extra])
-        (k1, n1), (k0, n0) = (_pooled(part[part.asked == asked]) for asked in (True, False))
-        draws = (rng.binomial(n1, k1 / n1, resamples) + 0.5) / n1 * n0
-        draws = draws / (rng.binomial(n0, k0 / n0, resamples) + 0.5)
-        low, high = np.quantile(draws, (0.025, 0.975))
-        ratio = (k1 + 0.5) / n1 * n0 / (k0 + 0.5)
-        if not k1 and not k0:  # what is left would be the ratio of the numbers of pictures
-            ratio = low = high = np.nan
-        row = {"dataset": name, "way": way, "finding": finding, "n_with": n1, "n_without": n0}
-        row |= {"with": k1 / n1, "without": k0 / n0, "ratio": ratio}
-        rows.append(row | {"low": low, "high": high})
+    for way in dict.fromkeys(way for way, _ in found):
+        combinations = {chosen: read for (of, chosen), read in found.items() if of == way}
+        for finding in dict.fromkeys(f for read in combinations.values() for f in read):
+            asked, not_asked = (
+                [read[finding] for chosen, read in combinations.items() if (finding in chosen) == wanted]
+                for wanted in (True, False)
+            )
+            if way in WAYS:
+                not_asked.append(found["alone", ()][finding])
+            parts = np.stack(asked), np.stack(not_asked)
+            (k1, n1), (k0, n0) = ((part.sum(), part.size) for part in parts)
+            ratio = (k1 + 0.5) / n1 * n0 / (k0 + 0.5)
+            draws = [_shares(part, rng, resamples) for part in parts]
+            low, high = np.quantile(draws[0] / draws[1], (0.025, 0.975))
+            if not k1 and not k0:  # what is left would be the ratio of the numbers of pictures
+                ratio = low = high = np.nan
+            row = {"dataset": name, "way": way, "finding": finding, "n_with": n1, "n_without": n0}
+            row |= {"with": k1 / n1, "without": k0 / n0, "ratio": ratio}
+            rows.append(row | {"low": low, "high": high})
     return pd.DataFrame(rows)
 
 
-def _pooled(part):
-    return int(round((part.present * part.n).sum())), int(part.n.sum())
+def _shares(present, rng, resamples):
+    """Draws of a share, of what is seen in pictures [combinations, noises]."""
+    share, size, effect = present.mean(), present.size, 1.0
+    if 0 < share < 1:
+        over_noises = present.mean(0).var(ddof=1) / present.shape[1]
+        effect = max(1.0, over_noises * size / (share * (1 - share)))
+    seen, size = share * size / effect, size / effect
+    return rng.beta(seen + 0.5, size - seen + 0.5, resamples)

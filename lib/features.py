@@ -18,7 +18,7 @@ LAYERS = ("up_blocks.-1", "mid_block")  # of the U-Net
 NOISE_LEVEL = 0.02  # timestep as a share of the schedule
 GRID = 2  # a block's activations are averaged over GRID x GRID tiles
 CLIP = 4.0  # deviations of real images; beyond it lies what no real image shows
-SIZE = 64  # numbers an image: fewer than images, so that FID's covariances are not singular
+SIZE = 64  # numbers an image; FID's covariances of no more images than these are singular: mind KID
 SHRINK = 0.5  # of the median deviation, added to each one's square: the last components are noise
 _SEED = 20  # of the fixed noise
 

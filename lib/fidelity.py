@@ -210,7 +210,8 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
 
     rho: Spearman's over all trainings. first, last: means at the least (from) and the largest (to) value of
     `by`; apart: whether their intervals (as in `summarise`) do not meet; closed: how much of the way from the
-    untrained vectors to the floor the last one goes; nan where these two are equal.
+    untrained vectors to the floor the last one goes; nan where these two are equal. first_low, ... are the
+    ends of the intervals.
     """
     table, summary = [], summarise(rows, by)
     for name, part in summary.groupby("dataset", sort=False):
@@ -235,6 +236,10 @@ def trend(rows: pd.DataFrame, by: str) -> pd.DataFrame:
                     "untrained": control[metric],
                     "floor": floor[metric],
                     "apart": bool(max(lows) > min(highs)),
+                    **{f"first_{side}": first[f"{metric}_{side}"] for side in ("low", "high")},
+                    **{f"last_{side}": last[f"{metric}_{side}"] for side in ("low", "high")},
+                    "n_real": int(last.n_real),
+                    "n_fake": int(last.n_fake),
                     "closed": (control[metric] - last[metric]) / whole if whole else np.nan,
                 }
             )

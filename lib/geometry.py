@@ -37,19 +37,16 @@ def file_table(embedding: Embedding, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def norm_table(
-    embeddings: Mapping[str, Embedding], rate: float, steps: Mapping[str, int] | int
-) -> pd.DataFrame:
+def norm_table(embeddings: Mapping[str, Embedding], walk: Mapping[str, float] | float) -> pd.DataFrame:
     """One row an embedding: root mean square of its coordinates, beside that of a random walk.
 
-    rate, steps: learning rate and updates (one number, or by name). An Adam update moves each coordinate by
-    about the rate, so a walk without a goal comes to rate * sqrt(steps) however flat the loss: norms that
-    agree with it tell of drift and not of the images. Vectors of one embedding that all point one way have
-    `cosine` 1, unrelated ones 0.
+    walk: how far the latter gets (one number, or by name), as `walk_of` the rates of the updates; norms
+    that agree with it tell of drift and not of the images. Vectors of one embedding that all point one way
+    have `cosine` 1, unrelated ones 0.
     """
     rows = []
     for name, embedding in embeddings.items():
-        count = steps if isinstance(steps, int) else steps[name]
+        far = walk if isinstance(walk, float) else walk[name]
         rms = float(embedding.vectors.square().mean().sqrt())
         rows.append(
             {
@@ -57,12 +54,21 @@ def norm_table(
                 "vectors": len(embedding.vectors),
                 "width": embedding.vectors.shape[1],
                 "rms": rms,
-                "walk": rate * count**0.5,
-                "ratio": rms / (rate * count**0.5),
+                "walk": far,
+                "ratio": rms / far,
                 "cosine": within(embedding),
             }
         )
     return pd.DataFrame(rows)
+
+
+def walk_of(rates: Sequence[float]) -> float:
+    """How far updates of these learning rates move a coordinate, as root mean square, without a goal.
+
+    An Adam update moves each coordinate by about its rate, whichever way, however flat the loss: the squares
+    add up, and n updates of one rate come to rate * sqrt(n).
+    """
+    return float(np.sqrt(np.square(rates).sum()))
 
 
 def likely_steps(embeddings: Mapping[str, Embedding], rate: float, choices: Sequence[int]) -> dict[str, int]:

@@ -37,7 +37,7 @@ def way_rows(
     """One row a way of drawing and seed, with the seconds an image took; the floor; the control.
 
     A seed decides the training and the noise, which is the same for every way. The control draws, the
-    first way, with the vectors that training starts from. settings.vectors are trained on all of task.train.
+    first way, with vectors near the vocabulary's mean. settings.vectors are trained on all of task.train.
     """
     judge, rows = Judge(base, task, drawings[0]), []
     shared = {"dataset": task.name, "class": task.label}
@@ -69,7 +69,8 @@ def low_or_high(rows: pd.DataFrame, low: float) -> pd.DataFrame:
 
     rows: `like(rows, reference, "guidance")`. at_low, at_high: means over seeds; better: "low" or "high"
     where their 95 % intervals (as in lib.fidelity.summarise) do not meet, else "not apart"; best: the scale
-    of the best mean; rho: rank correlation of metric and scale over all trainings, from `low` on.
+    of the best mean; rho: rank correlation of metric and scale over all trainings, from `low` on. low_from,
+    low_to, high_from, high_to: the intervals.
     """
     table, summary = [], summarise(rows, "guidance")
     for name, part in summary.groupby("dataset", sort=False):
@@ -85,6 +86,8 @@ def low_or_high(rows: pd.DataFrame, low: float) -> pd.DataFrame:
                     better = which
             row = {"dataset": name, "metric": metric, "low": low, "high": scales.index[-1]}
             row |= {"at_low": one[metric], "at_high": other[metric], "better": better}
+            for which, end in (("low", one), ("high", other)):
+                row |= {f"{which}_from": end[f"{metric}_low"], f"{which}_to": end[f"{metric}_high"]}
             row |= {"best": scales[metric].idxmax() if more else scales[metric].idxmin()}
             row |= {"rho": rank_correlation(runs.guidance, runs[metric])}
             row |= {"floor": floor[metric], "untrained": control[metric], "seeds": int(one.seeds)}

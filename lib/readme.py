@@ -115,10 +115,11 @@ def gain(results: Path) -> str:
             cells = [
                 _span(found[k].auc, found[k].low, found[k].high, 3) if k in found else "-" for k in kinds
             ]
-            real = found["real"]
-            rows.append((f"{name}, {label}", *cells, int(real.n_real), int(real.n_test), int(real.seeds)))
+            real, both = found["real"], found["real + synthetic"]
+            numbers = real.n_real, both.n_synthetic, real.n_test, real.seeds
+            rows.append((f"{name}, {label}", *cells, *map(int, numbers)))
     names = ("real", "real + synthetic", "synthetic alone", "synthetic, of 10 images", "shuffled labels")
-    return markdown(("images", *names, "real cases", "test cases", "seeds"), rows)
+    return markdown(("images", *names, "real cases", "synthetic", "test cases", "seeds"), rows)
 
 
 def evidence(results: Path) -> str:

@@ -129,8 +129,11 @@ def listing(todo: list[Job]) -> str:
 def environment(job: Job, since: float | None) -> dict[str, str]:
     """What the kernel is told: no network unless a hub id is named, and what --force is to redo."""
     told = {} if since is None else {"MDB_FORCE_SINCE": repr(since)}
-    base = job.parameters.get("base")
-    hub = isinstance(base, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", base)
-    if hub and not resolve(base).exists():
+    if any(_is_hub_id(job.parameters.get(name)) for name in ("base", "weights")):
         return told
     return told | {"HF_HUB_OFFLINE": "1"}
+
+
+def _is_hub_id(value) -> bool:
+    named = isinstance(value, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", value)
+    return bool(named) and not resolve(value).exists()

@@ -7,25 +7,50 @@ import pytest
 from lib.claims import claims
 from lib.composition import ratios
 
-COLUMNS = ["dataset", "way", "asked_for", "finding", "asked", "present", "n"]
+
+def seen(share, n=100):
+    """bool [n], True in that share of them."""
+    return np.arange(n) < round(share * n)
 
 
-def table(with_, without):
+def found(with_, without):
     """Findings a and b, each drawn alone in 100 pictures: a is seen in these shares of them."""
-    shares = {("a", "a"): with_, ("a", "b"): 0.0, ("b", "a"): without, ("b", "b"): 0.5}
-    rows = [("chest", "alone", *pair, pair[0] == pair[1], share, 100) for pair, share in shares.items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return {
+        ("alone", ("a",)): {"a": seen(with_), "b": seen(without)},
+        ("alone", ("b",)): {"a": seen(without), "b": seen(0.5)},
+    }
 
 
 def test_a_finding_that_obeys_is_seen_more_often():
-    row = ratios(table(0.6, 0.2)).set_index("finding").loc["a"]
+    row = ratios("chest", found(0.6, 0.2)).set_index("finding").loc["a"]
     assert row.ratio == pytest.approx(60.5 / 20.5) and row.low > 1 and row.low < row.ratio < row.high
+    assert (row.n_with, row.n_without) == (100, 100)
+
+
+def test_pictures_of_one_noise_are_not_independent():
+    """Four combinations of the same noises that show the same tell no more than one of them."""
+    alone = {("alone", ()): {"a": seen(0.1)}, ("alone", ("a",)): {"a": seen(0.3)}}
+    once = {("sum", ("a",)): {"a": seen(0.3)}} | alone
+    more = once | {("sum", ("a", *extra)): {"a": seen(0.3)} for extra in ("b", "c", "bc")}
+    apart = {
+        key: {"a": np.random.default_rng(i).permutation(read["a"])}
+        for i, (key, read) in enumerate(more.items())
+    }
+    single, same, different = (ratios("chest", table).iloc[0] for table in (once, more, apart))
+    assert (same.n_with, same.ratio) == (400, pytest.approx(single.ratio, rel=0.02))
+    assert same.low == pytest.approx(single.low, rel=0.1) and same.high == pytest.approx(single.high, rel=0.1)
+    assert different.low > 1.03 * same.low and different.high < 0.97 * same.high
+
+
+def test_few_pictures_beside_none_prove_little():
+    row = ratios("chest", found(0.04, 0.0)).set_index("finding").loc["a"]
+    assert row.ratio == pytest.approx(9) and row.low < 1.5
 
 
 def test_a_finding_in_no_picture_has_no_ratio_and_cannot_hold(tmp_path):
-    found = ratios(table(0.0, 0.0)).set_index("finding", drop=False)
-    assert np.isnan(found.loc["a", ["ratio", "low", "high"]].astype(float)).all()
-    both = pd.concat([found, found.assign(way="sum")])
+    table = ratios("chest", found(0.0, 0.0)).set_index("finding", drop=False)
+    assert np.isnan(table.loc["a", ["ratio", "low", "high"]].astype(float)).all()
+    both = pd.concat([table, table.assign(way="sum")])
     both.to_csv(tmp_path / "08_composition-ratio.csv", index=False)
     told = claims(tmp_path).set_index("phantoms").verdict
     assert told["chest, a: seen in no picture"] == "fails"

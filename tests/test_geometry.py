@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lib.embedding import Embedding
-from lib.geometry import between, file_table, likely_steps, norm_table, within
+from lib.geometry import between, file_table, likely_steps, norm_table, walk_of, within
+from lib.recipes import InversionSettings
 
 
 def made(vectors, token="<x>"):
@@ -21,10 +22,20 @@ def test_every_format_holds_the_same_numbers(tmp_path):
 def test_a_random_walk_has_the_norm_of_one():
     """Coordinates that went rate x sqrt(steps) on average have a ratio of 1."""
     walk = made(0.005 * 10_000**0.5 * np.random.default_rng(0).choice([-1.0, 1.0], (64, 256)))
-    row = norm_table({"walk": walk}, 0.005, 10_000).iloc[0]
+    far = walk_of([0.005] * 10_000)
+    row = norm_table({"walk": walk}, far).iloc[0]
     assert row.ratio == pytest.approx(1) and abs(row.cosine) < 0.02
-    assert norm_table({"walk": walk}, 0.005, {"walk": 40_000}).ratio[0] == pytest.approx(0.5)
+    assert norm_table({"walk": walk}, {"walk": 2 * far}).ratio[0] == pytest.approx(0.5)
     assert likely_steps({"walk": walk}, 0.005, [1000, 9000, 40_000]) == {"walk": 9000}
+
+
+def test_a_falling_rate_walks_less_far():
+    """Signs at random times the rates of this project's recipe, against the formula."""
+    settings = InversionSettings()
+    rates = np.array([settings.rate(step) for step in range(settings.steps)])
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (20_000, len(rates)))
+    assert walk_of(rates) == pytest.approx((signs @ rates).std(), rel=0.02)
+    assert walk_of(rates) < 0.7 * settings.learning_rate * settings.steps**0.5
 
 
 def test_cosines():

@@ -1,13 +1,15 @@
 """How closely a measured quantity follows the weight."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from lib.interpolation import rank_correlations
+from lib.concepts import Concepts
+from lib.interpolation import rank_correlations, true_rise
 
 SHARED = {"dataset": "chest", "class": "effusion", "way": "AND", "quantity": "blunting"}
 
@@ -26,17 +28,25 @@ def table(grid):
 def test_correlations_are_spearmans():
     grid = np.random.default_rng(0).normal(size=(6, 5)) + np.linspace(0, 2, 5)
     rows = table(grid)
-    found = rank_correlations(rows).iloc[0]
+    found = rank_correlations(rows, {"chest": 4.0}).iloc[0]
     weights = np.linspace(0, 1, 5)
     assert found.rho == pytest.approx(spearmanr(weights, grid.mean(0)).statistic)
     assert found.pooled == pytest.approx(spearmanr(rows.weight, rows.value).statistic)
     assert found.single == pytest.approx(np.mean([spearmanr(weights, row).statistic for row in grid]))
     assert found.low <= found.rho <= found.high and found.n == 6
-    assert found.rise == pytest.approx((grid[:, -1] - grid[:, 0]).mean())
+    assert found.rise == pytest.approx((grid[:, -1] - grid[:, 0]).mean()) == 4 * found.share
+
+
+def test_the_true_rise_is_that_of_the_images_that_were_learned():
+    images = {
+        label: SimpleNamespace(images=np.full((3, 3, 2, 2), v)) for label, v in (("a", 0.2), ("b", 0.7))
+    }
+    known = dict.fromkeys(images)
+    assert true_rise(Concepts("mine", "mine", known, images, None), "b") == pytest.approx(0.5)
 
 
 def test_what_never_changes_follows_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = rank_correlations(table(np.ones((3, 4)))).iloc[0]
+        found = rank_correlations(table(np.ones((3, 4))), {"chest": 1.0}).iloc[0]
     assert (found.rho, found.pooled, found.single, found.rise) == (0, 0, 0, 0)
