@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,7 @@ from lib.config import ROOT
 from lib.embedding import Embedding, EmbeddingError
 from lib.errors import MemoryExhausted
 from lib.inversion import invert_many
+from lib.pipelines import MIRRORS
 from lib.sampling import generate
 
 MINI = ROOT / "models" / "mini"
@@ -216,3 +218,21 @@ def test_loading_a_folder_says_nothing(capfd):
     load_base(MINI)
     told = capfd.readouterr()
     assert told.out == told.err == ""
+
+
+def test_a_hub_id_that_does_not_answer_names_the_mirrors(monkeypatch):
+    """Stability AI's own copy was withdrawn. Without a network no other one answers either."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BaseError) as raised:
+        load_base("stabilityai/stable-diffusion-2-base", "cpu")
+    said = str(raised.value)
+    assert said.startswith("stabilityai/stable-diffusion-2-base: ") and "\n" not in said
+    assert all(name in said for name in MIRRORS.replace(" or ", ", ").split(", "))
+
+
+def test_a_folder_is_read_with_the_network_off(monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("a folder asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    assert load_base("models/mini", "cpu").image_side == 64

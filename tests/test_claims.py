@@ -84,9 +84,11 @@ def test_sizes_are_judged_over_the_papers_range(tmp_path, at_8, verdict):
 @pytest.mark.parametrize("better, verdict", [("low", "holds"), ("high", "fails"), ("not apart", "not apart")])
 def test_low_guidance_is_judged_by_kid(tmp_path, better, verdict):
     row = {"dataset": "chest", "metric": "kid", "low": 2.0, "high": 8.0, "at_low": 0.5, "at_high": 0.9}
+    row |= {"low_from": 0.4, "low_to": 0.6, "high_from": 0.7, "high_to": 1.1}
     row |= {"better": better, "best": 1.0, "untrained": 3.0, "seeds": 3, "n_real": 100, "n_fake": 64}
     rows = [row, row | {"metric": "coverage", "better": "high"}]
     pd.DataFrame(rows).to_csv(tmp_path / "05_guidance-low-or-high.csv", index=False)
     found = claims(tmp_path)
     (mine,) = found[found.claim == "low guidance looks most real"].itertuples()
     assert mine.verdict == verdict and mine.n == "64 drawn, 100 real" and "3.000" in mine.control
+    assert mine.interval.startswith("0.40 to 0.60, 0.70 to 1.10: ")

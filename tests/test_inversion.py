@@ -34,6 +34,26 @@ def as_type(base, prediction_type):
     return Base(base.unet, base.vae, base.text_encoder, base.tokenizer, scheduler, base.device, base.digest)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_has_the_gradient_of_single_in_float32_vectors(base, pictures, dtype):
+    settings = InversionSettings("<x>", init="", **SMALL)
+
+    def gradient(base):
+        concept = Concept(base, pictures, settings)
+        draw = concept.draw()
+        states = base.embed(draw.prompts, {"<x>": concept.vectors}).index_select(0, draw.which)
+        denoising_loss(base, draw.latents, draw.noise, draw.times, states).mean().backward()
+        return concept.vectors.grad
+
+    half = load_base("models/mini", "cpu", dtype)
+    ours, single = gradient(half), gradient(base)
+    assert ours.dtype == torch.float32
+    assert torch.cosine_similarity(ours.flatten(), single.flatten(), dim=0) > 0.995
+    assert ours.norm() / single.norm() == pytest.approx(1, abs=0.05)
+    learned = invert(half, pictures, "<x>", steps=3, **SMALL)
+    assert learned.vectors.isfinite().all() and learned.vectors.dtype == torch.float32
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_prediction_loss_and_gradient_equal_diffusers_own(base, pictures, prediction_type):
     check_step(as_type(base, prediction_type), ROOT / "models" / "mini", base.encode(pictures[:4])[0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib.base import BaseError
+from lib.base import BaseError, load_base
 from lib.datasets import load_images
 from lib.embedding import Embedding, EmbeddingError, split_prompt
 from lib.inversion import InversionSettings, invert, train
@@ -81,9 +81,10 @@ def test_automatic1111_4032_dafusion_24_rinongal_92_a_seed_gives_the_same_again(
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
-def test_automatic1111_5715_no_nan_in_half_precision(base):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_automatic1111_5715_no_nan_in_half_precision(dtype):
     """tests/test_base.py shows the fall back; this, that a picture is never silently black."""
-    drawn = generate(base, "red circle", 1, steps=2)
+    drawn = generate(load_base("models/mini", "cpu", dtype), "red circle", 1, steps=2)
     assert torch.isfinite(drawn).all() and drawn.std() > 0.01
 
 

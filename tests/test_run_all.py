@@ -17,6 +17,7 @@ from lib import notebooks
 from lib.config import ROOT
 from lib.progress import Listener, OutputError, outputs, progress
 from lib.run_all import jobs, main
+from lib.session import environment
 from lib.terminal import Estimate, table
 
 PARAMETERS = 'output = "nowhere"\ndataset = None\nsteps = 2  # updates\nrate = 0.1'
@@ -401,3 +402,17 @@ def test_without_a_recent_python_it_says_so(checkout, tmp_path):
     done, _ = shell(checkout, PATH=str(tools))
     assert done.returncode == 1
     assert "Python 3.11 or newer is needed, and none was found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "told, offline",
+    [
+        ({"base": "models/mini"}, True),
+        ({"base": "models/mini", "weights": None}, True),
+        ({"base": "models/mini", "weights": 9}, True),  # of 07: numbers of another kind
+        ({"base": "owner/name"}, False),
+        ({"base": "models/mini", "weights": "microsoft/resnet-18"}, False),
+    ],
+)
+def test_only_a_hub_id_opens_the_network(told, offline):
+    assert ("HF_HUB_OFFLINE" in environment(Namespace(parameters=told), None)) is offline
