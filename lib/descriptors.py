@@ -74,17 +74,6 @@ def _foci(image, count=3):
     return np.array(numbers)
 
 
-def lesion_masks(images) -> np.ndarray:
-    """Where the likeliest focus lies, bool [n, H, W]: what is joined to its peak at half its height."""
-    found = []
-    for image in np.asarray(images, float):
-        total = focus_map(image)[0].max(0)
-        at = np.unravel_index(total.argmax(), total.shape)
-        parts, _ = ndimage.label(total > total[at] / 2)
-        found.append(parts == parts[at] if parts[at] else np.zeros(total.shape, bool))
-    return np.array(found)
-
-
 def mask_contrast(images, masks, signs=(-1.0, -1.0, 1.0), ring=0.06) -> np.ndarray:
     """Mean inside each mask less the mean in a ring around it, [n], averaged over channels by `signs`.
 

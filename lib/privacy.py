@@ -36,7 +36,6 @@ from lib.tasks import token_of
 
 CONTROL, NOTHING, FLOOR = "U-Net fine-tuned", "untrained vectors", "real images"
 SPACES = ("pixels", "base", "classifier")
-ATTACKS = ("loss", "shadow", "pictures")
 DRAWS = 20  # subsets of the held-out images, each as many as there are training images
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
@@ -52,17 +52,6 @@ def progress(step: int, total: int, text: str = "") -> None:
             return
     elif "IPython" in sys.modules:
         _draw(step, total, text, now - _Last.began)
-
-
-def track(items: Iterable, text: str = "", total: int | None = None) -> Iterator:
-    """Yields `items`, reporting progress after each; `total` is their length unless given."""
-    if total is None:
-        items = items if isinstance(items, Sized) else list(items)
-        total = len(items)
-    progress(0, total, text)
-    for i, item in enumerate(items, 1):
-        yield item
-        progress(i, total, text)
 
 
 def outputs(*files: str | Path | Iterable) -> list[str]:

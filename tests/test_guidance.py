@@ -77,6 +77,7 @@ def test_the_frontier_holds_no_way_that_another_beats():
     assert (
         list(found.steps) == [10, 20] and set(found.sampler) == {"euler_a"} and set(found.guidance) == {1.0}
     )
+    assert list(found.near_best) == [False, True]
     slower_is_worse = frontier(table(lambda way, seed: way.steps * way.guidance, ("chest", "prostate")))
     assert list(slower_is_worse.dataset) == ["chest", "prostate"] and set(slower_is_worse.steps) == {10}
 
