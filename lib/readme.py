@@ -123,17 +123,14 @@ def gain(results: Path) -> str:
 
 
 def evidence(results: Path) -> str:
-    """How well two embeddings' losses alone tell healthy from diseased."""
-    rows = [
-        (
-            f"{r.dataset}, {r['class']}",
-            _span(r.auc, r.low, r.high, 3),
-            _span(r.floor_auc, r.floor_low, r.floor_high, 3) if r.floor_steps else "-",
-            r.n_test,
-        )
-        for table in _everywhere(results, "06_auc_gain-evidence", "floor_auc")
-        for _, r in table.iterrows()
-    ]
+    """How well two embeddings' losses alone tell healthy from diseased, and those of two whole U-Nets."""
+    rows = []
+    for table in _everywhere(results, "06_auc_gain-evidence", "draws"):
+        for _, r in table.iterrows():
+            whole = "-"
+            if r.get("floor_steps"):
+                whole = _span(r.floor_auc, r.floor_low, r.floor_high, 3)
+            rows.append((f"{r.dataset}, {r['class']}", _span(r.auc, r.low, r.high, 3), whole, r.n_test))
     return markdown(("images", "AUC by embeddings", "AUC by fine-tuned U-Nets", "test cases"), rows)
 
 
