@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from lib import specs
 from lib.imagesets import SPLITS, Candidate, DatasetError, ImageSet, Request, check_label, collect
 
 
-class Archive:
+class Archive(ABC):
     """One data set under a prefix of its own, opened: `PREFIX:FOLDER[,FOLDER]?option=value&...`.
 
     Every archive has the options `classes`, a comma between them, and `split_seed`, the seed of the
@@ -88,9 +89,9 @@ class Archive:
         check_label(name, self.CLASSES, self.spec)
         return name
 
+    @abstractmethod
     def _scan(self) -> Iterator[Candidate]:
         """Finds the candidates; fills `skipped` and `remarks`. Opens no image."""
-        raise NotImplementedError
 
     def _pool(self, split: str) -> Iterable[Candidate]:
         """What the images of a split are chosen from."""

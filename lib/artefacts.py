@@ -173,7 +173,7 @@ def _named(what):
 
 
 def remembered(name, key, modules, compute):
-    """What `compute()` returns (a mapping of numbers and strings), computed unless it was before.
+    """What `compute()` returns (a mapping, of what JSON holds), computed unless it was before.
 
     key: what determines it; modules: those whose code does.
     """

@@ -4,7 +4,6 @@ Sizes are never constants of ours: image side, latent shape, token width and pre
 read from the model folder.
 """
 
-import re
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lib.config import digest, resolve
+from lib.config import digest, is_hub_id, resolve
 from lib.embedding import DTYPES, Token, check_width, split_prompt
 from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
 from lib.products import use_onednn
@@ -35,7 +34,7 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
     """
     folder, device, dtype = resolve(path), _device(device), _dtype(dtype)
     local = folder.exists()
-    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+    if not local and not is_hub_id(path):
         raise BaseError(
             f"{path}: no such model folder: name a diffusers folder or a hub id such as {MIRRORS}"
         )

@@ -49,11 +49,11 @@ def _sizes(table):
         paper = min((k for k in steps.index if k >= 8), default=steps.index[-1])
         shown = sorted({steps.index[0], paper, steps.index[-1]})
         one, few, most = (steps.loc[k] for k in (shown[0], shown[-2:][0], shown[-1]))
-        verdict, apart = "not apart", "they meet"
+        verdict = "not apart"
         if few.kid_high < most.kid_low:
-            verdict, apart = "fails", "apart"
+            verdict = "fails"
         elif few.kid_low > most.kid_high:
-            verdict, apart = "holds" if len(shown) > 2 else "in part", "apart"
+            verdict = "holds" if len(shown) > 2 else "in part"
         elif one.kid_low > most.kid_high:
             verdict = "in part"
         told = ", ".join(f"{steps.loc[k].kid:.3f} at {k}" for k in shown)
@@ -61,11 +61,7 @@ def _sizes(table):
         yield (
             name,
             f"KID {told}",
-            f"{most.n_fake:.0f} drawn, {most.n_real:.0f} real",
-            int(most.seeds),
-            f"{_both(few.kid_low, few.kid_high, most.kid_low, most.kid_high)}: {apart}",
-            verdict,
-            f"untrained vectors: KID {control:.3f}",
+            *_compared(most, (few.kid_low, few.kid_high), (most.kid_low, most.kid_high), verdict, control),
         )
 
 
@@ -74,36 +70,25 @@ def _counts(table):
     for _, r in table[table.metric == "kid"].iterrows():
         text = f"KID {r['first']:.3f} at {r['from']} to {r['last']:.3f} at {r['to']}"
         verdict = "not apart" if not r.apart else "holds" if r["last"] < r["first"] else "fails"
-        apart = "apart" if r.apart else "they meet"
-        yield (
-            r.dataset,
-            text,
-            f"{r.n_fake} drawn, {r.n_real} real",
-            r.seeds,
-            f"{_both(r.first_low, r.first_high, r.last_low, r.last_high)}: {apart}",
-            verdict,
-            f"untrained vectors: KID {r.untrained:.3f}",
-        )
+        ends = (r.first_low, r.first_high), (r.last_low, r.last_high)
+        yield r.dataset, text, *_compared(r, *ends, verdict, r.untrained)
 
 
 def _guidance(table):
     """KID at the paper's low scale and at the highest: lib.guidance.low_or_high."""
     for r in table[table.metric == "kid"].itertuples():
         verdict = {"low": "holds", "high": "fails"}.get(r.better, r.better)
-        apart = "they meet" if r.better == "not apart" else "apart"
-        yield (
-            r.dataset,
-            f"KID {r.at_low:.3f} at {r.low:g}, {r.at_high:.3f} at {r.high:g}; best at {r.best:g}",
-            f"{r.n_fake} drawn, {r.n_real} real",
-            r.seeds,
-            f"{_both(r.low_from, r.low_to, r.high_from, r.high_to)}: {apart}",
-            verdict,
-            f"untrained vectors: KID {r.untrained:.3f}",
-        )
+        text = f"KID {r.at_low:.3f} at {r.low:g}, {r.at_high:.3f} at {r.high:g}; best at {r.best:g}"
+        ends = (r.low_from, r.low_to), (r.high_from, r.high_to)
+        yield r.dataset, text, *_compared(r, *ends, verdict, r.untrained)
 
 
-def _both(*ends):
-    return "{:.2f} to {:.2f}, {:.2f} to {:.2f}".format(*ends)
+def _compared(row, one, other, verdict, untrained):
+    """n, seeds, interval, verdict and control of two KIDs with these intervals."""
+    apart = "apart" if max(one[0], other[0]) > min(one[1], other[1]) else "they meet"
+    told = ", ".join(f"{low:.2f} to {high:.2f}" for low, high in (one, other))
+    n = f"{row.n_fake:.0f} drawn, {row.n_real:.0f} real"
+    return n, int(row.seeds), f"{told}: {apart}", verdict, f"untrained vectors: KID {untrained:.3f}"
 
 
 def _gain(table):

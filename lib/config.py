@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import types
 import typing
 from ast import Assign, Expr, Name, literal_eval
@@ -239,6 +240,12 @@ def resolve(path: str | Path) -> Path:
     path, here = Path(path).expanduser(), Path.cwd()
     found = path if here == ROOT / "notebooks" else here / path
     return (found if found.is_absolute() and found.exists() else ROOT / path).resolve()
+
+
+def is_hub_id(value: Any) -> bool:
+    """Whether `value` names a model of the hub, `owner/name`, and no folder that is there."""
+    named = isinstance(value, str | Path) and re.fullmatch(r"[\w.-]+/[\w.-]+", str(value))
+    return bool(named) and not resolve(value).exists()
 
 
 def plain(value: Any) -> Any:

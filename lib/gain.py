@@ -246,8 +246,10 @@ def class_evidence(
 
 
 def _told_apart(cohort, under):
-    """(AUC with its interval, mean score of each class): `under` the healthy and the diseased model, losses
-    of the test images of each class."""
+    """(AUC with its interval, mean score of each class).
+
+    under: the losses of the test images of each class under the healthy model, and under the diseased one.
+    """
     scores = [np.subtract(*losses) for losses in zip(*under, strict=True)]
     found = auc_interval(cohort.test_labels, np.concatenate(scores), cohort.test_patients)
     return found, [part.mean() for part in scores]

@@ -102,7 +102,7 @@ def vectors_losses(base, train, test, settings, sizes) -> list[float]:
 def floor_loss(base, train, stop, test, steps, seed) -> list[float]:
     """One number: the mean of `floor_losses` on `test`."""
     (losses,) = floor_losses(base, train, stop, [test], steps, seed)
-    return [float(np.mean(losses, dtype=np.float32))]
+    return [float(np.mean(losses))]
 
 
 def floor_losses(base, train, stop, tests, steps, seed, draws: int = 8) -> list[list[float]]:

@@ -37,16 +37,15 @@ def file_table(embedding: Embedding, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def norm_table(embeddings: Mapping[str, Embedding], walk: Mapping[str, float] | float) -> pd.DataFrame:
+def norm_table(embeddings: Mapping[str, Embedding], walks: Mapping[str, float]) -> pd.DataFrame:
     """One row an embedding: root mean square of its coordinates, beside that of a random walk.
 
-    walk: how far the latter gets (one number, or by name), as `walk_of` the rates of the updates; norms
-    that agree with it tell of drift and not of the images. Vectors of one embedding that all point one way
-    have `cosine` 1, unrelated ones 0.
+    walks: by name how far the latter gets, `walk_of` the rates of the updates; norms that agree with it tell
+    of drift and not of the images. Vectors of one embedding that all point one way have `cosine` 1,
+    unrelated ones 0.
     """
     rows = []
     for name, embedding in embeddings.items():
-        far = walk if isinstance(walk, float) else walk[name]
         rms = float(embedding.vectors.square().mean().sqrt())
         rows.append(
             {
@@ -54,8 +53,8 @@ def norm_table(embeddings: Mapping[str, Embedding], walk: Mapping[str, float] | 
                 "vectors": len(embedding.vectors),
                 "width": embedding.vectors.shape[1],
                 "rms": rms,
-                "walk": far,
-                "ratio": rms / far,
+                "walk": walks[name],
+                "ratio": rms / walks[name],
                 "cosine": within(embedding),
             }
         )
@@ -74,7 +73,7 @@ def walk_of(rates: Sequence[float]) -> float:
 def likely_steps(embeddings: Mapping[str, Embedding], rate: float, choices: Sequence[int]) -> dict[str, int]:
     """Name -> that of `choices` whose random walk comes nearest to the embedding's norm."""
     norms = {name: float(e.vectors.square().mean().sqrt()) for name, e in embeddings.items()}
-    return {name: min(choices, key=lambda n: abs(norm - rate * n**0.5)) for name, norm in norms.items()}
+    return {name: min(choices, key=lambda n: abs(norm - walk_of([rate] * n))) for name, norm in norms.items()}
 
 
 def within(embedding: Embedding) -> float:

@@ -43,7 +43,7 @@ def measured(concepts: Concepts, label: str, weights, drawn: dict[str, np.ndarra
     return pd.DataFrame(rows)
 
 
-def true_rise(concepts: Concepts, label: str) -> float:
+def class_difference(concepts: Concepts, label: str) -> float:
     """The quantity's mean in the training images of `label` less that in the healthy ones, as it is read."""
     means = [
         concepts.measure(concepts.images[name].images)[concepts.quantity].mean()
@@ -53,14 +53,14 @@ def true_rise(concepts: Concepts, label: str) -> float:
 
 
 def rank_correlations(
-    table: pd.DataFrame, true: dict[str, float], resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, differences: dict[str, float], resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Spearman's rho of quantity and weight for each data set and way, 95 % bootstrap over noises.
 
     rho: of the mean over noises at each weight; pooled: over all pictures; single: the mean over noises of
     each one's own. rise: mean at the last weight less that at the first, with its interval; share: of what
-    the images that were learned differ by (`true`: data set -> `true_rise`). A disease need not raise what
-    stands in for it where nothing is known (mean intensity): there the sign says nothing.
+    the images that were learned differ by (`differences`: data set -> `class_difference`). A disease need
+    not raise what stands in for it where nothing is known (mean intensity): there the sign says nothing.
     """
     rows = []
     for (name, label, way, quantity), part in table.groupby(
@@ -78,7 +78,7 @@ def rank_correlations(
         pooled = _rho(part.value.to_numpy()[None], part.weight)
         row |= {"pooled": float(pooled[0]), "single": _rho(grid, weights).mean()}
         rise = (grid[:, -1] - grid[:, 0]).mean()
-        row |= {"rise": rise, "share": rise / true[name]}
+        row |= {"rise": rise, "share": rise / differences[name]}
         rows.append(
             row | dict(zip(("rise_low", "rise_high"), np.quantile(rises, (0.025, 0.975)), strict=True))
         )

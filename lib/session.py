@@ -1,11 +1,10 @@
 """One command's notebooks, run in order: what each is told, how far they are, what came of it."""
 
 import json
-import re
 import time
 from pathlib import Path
 
-from lib.config import resolve
+from lib.config import is_hub_id
 from lib.notebooks import Job
 from lib.progress import Listener, duration
 from lib.runs import atomic_write, locked, runs_root
@@ -129,11 +128,6 @@ def listing(todo: list[Job]) -> str:
 def environment(job: Job, since: float | None) -> dict[str, str]:
     """What the kernel is told: no network unless a hub id is named, and what --force is to redo."""
     told = {} if since is None else {"MDB_FORCE_SINCE": repr(since)}
-    if any(_is_hub_id(job.parameters.get(name)) for name in ("base", "weights")):
+    if any(is_hub_id(job.parameters.get(name)) for name in ("base", "weights")):
         return told
     return told | {"HF_HUB_OFFLINE": "1"}
-
-
-def _is_hub_id(value) -> bool:
-    named = isinstance(value, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", value)
-    return bool(named) and not resolve(value).exists()

@@ -23,7 +23,7 @@ def test_a_random_walk_has_the_norm_of_one():
     """Coordinates that went rate x sqrt(steps) on average have a ratio of 1."""
     walk = made(0.005 * 10_000**0.5 * np.random.default_rng(0).choice([-1.0, 1.0], (64, 256)))
     far = walk_of([0.005] * 10_000)
-    row = norm_table({"walk": walk}, far).iloc[0]
+    row = norm_table({"walk": walk}, {"walk": far}).iloc[0]
     assert row.ratio == pytest.approx(1) and abs(row.cosine) < 0.02
     assert norm_table({"walk": walk}, {"walk": 2 * far}).ratio[0] == pytest.approx(0.5)
     assert likely_steps({"walk": walk}, 0.005, [1000, 9000, 40_000]) == {"walk": 9000}

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from lib.concepts import Concepts
-from lib.interpolation import rank_correlations, true_rise
+from lib.interpolation import class_difference, rank_correlations
 
 SHARED = {"dataset": "chest", "class": "effusion", "way": "AND", "quantity": "blunting"}
 
@@ -37,12 +37,12 @@ def test_correlations_are_spearmans():
     assert found.rise == pytest.approx((grid[:, -1] - grid[:, 0]).mean()) == 4 * found.share
 
 
-def test_the_true_rise_is_that_of_the_images_that_were_learned():
+def test_classes_differ_by_what_their_images_do():
     images = {
         label: SimpleNamespace(images=np.full((3, 3, 2, 2), v)) for label, v in (("a", 0.2), ("b", 0.7))
     }
     known = dict.fromkeys(images)
-    assert true_rise(Concepts("mine", "mine", known, images, None), "b") == pytest.approx(0.5)
+    assert class_difference(Concepts("mine", "mine", known, images, None), "b") == pytest.approx(0.5)
 
 
 def test_what_never_changes_follows_nothing():
