@@ -155,7 +155,7 @@ def dose_chart(summary):
     axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
     axes[0, 1].set(xlabel="real cases")
     for ax in axes[0]:
-        ax.legend(fontsize=6, loc="lower right")
+        ax.legend(fontsize=6, loc="lower right", ncols=3)
         ax.set_ylim(summary.low.min() - 0.15, 1)  # room for the legend
     return fig
 
