@@ -119,7 +119,7 @@ def fid_interval(real, fake, groups: int = 20) -> tuple[float, float]:
     Not by the bootstrap: a resample holds fewer distinct pictures, whose fitted Gaussians are further
     apart, so that every replicate lies above the estimate.
     """
-    real, fake = _pair(real, fake)
+    real, fake = _pair(real, fake, least=4)  # each picture is left out once
     groups = min(groups, len(real), len(fake))
     value, variance = fid(real, fake), 0.0
     for left, statistic in ((real, lambda part: fid(part, fake)), (fake, lambda part: fid(real, part))):
@@ -193,10 +193,12 @@ def fidelity(
     return {name: found[name] for name in wanted}
 
 
-def _pair(real, fake) -> tuple[np.ndarray, np.ndarray]:
+def _pair(real, fake, least: int = 3) -> tuple[np.ndarray, np.ndarray]:
     real, fake = (np.asarray(part, np.float64) for part in (real, fake))
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 3:
-        raise MetricError(f"features {real.shape} and {fake.shape}: two arrays [n, d] of one d, n at least 3")
+    few = min(len(real), len(fake)) < least
+    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or few:
+        wanted = f"two arrays [n, d] of one d, n at least {least}"
+        raise MetricError(f"features {real.shape} and {fake.shape}: {wanted}")
     if not (np.isfinite(real).all() and np.isfinite(fake).all()):
         raise MetricError("features that are not finite: the pictures hold nan, or the base overflowed")
     return real, fake

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    it.add_argument("--profile", default="mini", help="smoke, mini (default), full or sd2: params/")
+    it.add_argument("--profile", default="mini", help="smoke, mini (default), full, sd2, rehearsal: params/")
     it.add_argument("--only", metavar="NN,NN", help="these notebooks only, such as 03,07")
     it.add_argument("--force", action="store_true", help="do again what is finished")
     it.add_argument(

@@ -126,6 +126,7 @@ def test_three_pictures_have_an_interval_too():
     [
         (np.zeros((5, 2)), np.zeros((5, 3)), "one d"),
         (np.zeros((2, 2)), np.zeros((5, 2)), "at least 3"),
+        (np.zeros((3, 2)), np.zeros((5, 2)), "at least 4"),
         (np.full((5, 2), np.nan), np.zeros((5, 2)), "not finite"),
     ],
 )

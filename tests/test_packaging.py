@@ -134,8 +134,13 @@ def test_profiles_set_parameters_that_exist(profile):
         assert set(values) <= (set().union(*known.values()) if stem == "common" else known[stem])
 
 
-def test_there_are_four_profiles():
-    assert PROFILES == ["full", "mini", "sd2", "smoke"]
+def test_these_profiles_are_there():
+    assert PROFILES == ["full", "mini", "rehearsal", "sd2", "smoke"]
+
+
+def test_a_rehearsal_goes_through_every_notebook_of_sd2():
+    own = yaml.safe_load((ROOT / "params" / "rehearsal.yaml").read_text(encoding="utf-8"))
+    assert own["extends"] == "sd2" and set(own) - {"extends"} == set(load_profile("sd2"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

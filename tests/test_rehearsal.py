@@ -18,25 +18,7 @@ from lib.run_all import main
 
 pytestmark = pytest.mark.slow
 
-HANDFUL = {
-    "steps": 2,
-    "batch_size": 1,
-    "n_train": 2,
-    "n_validation": 1,
-    "sampling_steps": 2,
-    "n_show": 1,
-    "captions": "{healthy: grey, sick: white}",
-    "gap_vectors": "[8]",
-    "gap_seeds": "[0]",
-    "gap_images": 1,
-    "gap_steps": 1,
-    "gap_batch_size": 1,
-    "floor_steps": 1,
-    "weights": 2,
-    "n_noises": 1,
-    "n_images": 1,
-    "n_limit": 2,
-}
+TOLD = {"captions": "{healthy: grey, sick: white}", "gap_vectors": "[8]"}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +35,6 @@ def scans(tmp_path_factory):
     return place
 
 
-def run(numbers, values):
-    """`./run_all.sh --profile sd2 --only NUMBERS` with those values where a notebook has them."""
-    told = [word for name, value in values.items() for word in ("-p", name, str(value))]
-    return main(["--profile", "sd2", "--only", numbers, *told])
-
-
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory, scans):
     """(model folder, folder of the run): 02, 07 and 09 of the sd2 profile, done."""
@@ -67,8 +43,9 @@ def rehearsed(tmp_path_factory, scans):
     model = rehearsal.write(place / "stable-diffusion-2", shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MDB_RUNS", str(place / "runs"))
-        told = {"base": model, "output": place, "dataset": scans, "device": "cpu"} | HANDFUL
-        assert run("02,07,09", told) == 0
+        told = {"base": model, "output": place, "dataset": scans, "device": "cpu"} | TOLD
+        words = [word for name, value in told.items() for word in ("-p", name, str(value))]
+        assert main(["--profile", "rehearsal", "--only", "02,07,09", *words]) == 0
     return model, place
 
 

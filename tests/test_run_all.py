@@ -111,6 +111,14 @@ def test_what_is_done_is_read_until_something_changes(root, run):
     assert made.read_text() == "onceagainagain"
 
 
+def test_a_notebook_is_told_of_the_cluster(root, run, monkeypatch):
+    monkeypatch.setenv("MDB_CLUSTER", "")  # main sets it
+    asked = 'import os\npath = folder / "it.txt"\npath.write_text(os.environ["MDB_CLUSTER"])\noutputs(path)'
+    write_notebook(root / "notebooks" / "02_asked.ipynb", asked)
+    assert run("--only", "02", "--cluster", "tcp://host:8786")[0] == 0
+    assert (root / "out" / "it.txt").read_text() == "tcp://host:8786"
+
+
 def test_a_notebook_that_fails_stops_the_run_and_is_named_with_its_cell(root, run):
     write_notebook(root / "notebooks" / "02_bad.ipynb", "a = 1", "a / 0")
     write_notebook(root / "notebooks" / "03_after.ipynb", WORK)
