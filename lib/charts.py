@@ -13,7 +13,13 @@ _QUANTITIES = {
     "area": "nucleus area, share",
     "conspicuity": "lesion conspicuity",
 }
-_CONDITIONS = {"original": COLOURS["real"], "diseased": COLOURS["tumour"], "healthy": COLOURS["healthy"]}
+_CONDITIONS = {
+    "original": COLOURS["real"],
+    "diseased": "#E69F00",
+    "healthy": "#56B4E9",
+    "diseased, emphasised": COLOURS["tumour"],
+    "healthy, emphasised": COLOURS["healthy"],
+}
 
 
 def interpolation_chart(table):
@@ -72,7 +78,7 @@ def contrast_chart(table, summary):
         shared |= {"hue_order": list(_CONDITIONS), "palette": _CONDITIONS}
         # beside each other by their values alone: a random jitter would give other bytes each time
         sns.swarmplot(**shared, dodge=True, size=2, alpha=0.6, warn_thresh=1, legend=ax is axes[0, 0])
-        sns.pointplot(**shared, dodge=0.53, linestyle="none", marker="_", markersize=10, legend=False, seed=0)
+        sns.pointplot(**shared, dodge=0.64, linestyle="none", marker="_", markersize=10, legend=False, seed=0)
         ax.axhline(summary[summary.dataset == name].limit.iloc[0], color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="", ylabel="contrast in the mask")

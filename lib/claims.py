@@ -124,12 +124,12 @@ def _interpolation(table):
 
 
 def _composition(table):
-    for r in table[table.way == "sum"].itertuples():
+    for r in table[table.way.isin(["sum", "difference"])].itertuples():
         verdict = "holds" if r.ratio >= 3 and r.low > 1 else "fails"
         same = (table.dataset == r.dataset) & (table.finding == r.finding)
         alone = table[same & (table.way == "alone")].ratio.iloc[0]
         yield (
-            f"{r.dataset}, {r.finding}",
+            f"{r.dataset}, {r.finding}{', by differences' if r.way == 'difference' else ''}",
             _times(r.ratio),
             f"{r.n_with} with, {r.n_without} without",
             1,
@@ -145,13 +145,14 @@ def _times(ratio):
 
 def _inpainting(table):
     disc = table[table["shape"] == "disc"]
-    for name, part in disc.groupby("dataset", sort=False):
-        found = part.set_index("condition")
-        ours, control = found.loc["diseased"], found.loc["healthy"]
+    for row in disc[disc.condition.str.startswith("diseased")].itertuples():
+        way = row.condition.removeprefix("diseased")
+        found = disc[disc.dataset == row.dataset].set_index("condition")
+        ours, control = found.loc[row.condition], found.loc[f"healthy{way}"]
         holds = ours.lesion > 0.5 and control.lesion == 0
         partly = ours.lesion_low > control.lesion and ours.gain_low > 0
         yield (
-            name,
+            f"{row.dataset}{way}",
             f"lesion in {ours.lesion:.0%}",
             int(ours.n),
             1,

@@ -11,8 +11,8 @@ from lib.measures import wilson
 from lib.phantoms import draw
 
 _PHANTOM_SEED = 990_004  # of the phantoms that readings are compared with; no data set counts so far
-#: way -> the weight of each of m prompts: as the paper's tool does, or sharing the guidance between them
-WAYS = {"sum": lambda m: 1.0, "mean": lambda m: 1 / m}
+#: Of composing: all with weight 1, as the paper's tool does; sharing it; healthy and differences from it.
+WAYS = ("sum", "mean", "difference")
 
 
 def subsets(findings) -> list[tuple[str, ...]]:
@@ -20,11 +20,14 @@ def subsets(findings) -> list[tuple[str, ...]]:
     return [c for size in range(len(findings) + 1) for c in combinations(findings, size)]
 
 
-def pictures(base, concepts: Concepts, n: int, **drawing) -> dict[tuple[str, tuple[str, ...]], np.ndarray]:
+def pictures(
+    base, concepts: Concepts, n: int, emphasis: float, **drawing
+) -> dict[tuple[str, tuple[str, ...]], np.ndarray]:
     """(way, findings) -> float32 [n, 3, H, W], the same n noises for all.
 
-    Ways: `sum` and `mean` compose the healthy embedding with those of the findings; `alone` draws one
-    embedding; `phantom`, where there is a reader, is what the combination truly looks like.
+    Ways: those of WAYS compose the healthy embedding with those of the findings, `difference` by `emphasis`
+    times what tells each from it; `alone` draws one embedding; `phantom`, where there is a reader, is what
+    the combination truly looks like.
     """
     known = concepts.embeddings
     drawn = {}
@@ -33,9 +36,13 @@ def pictures(base, concepts: Concepts, n: int, **drawing) -> dict[tuple[str, tup
             alone = known[chosen[0] if chosen else concepts.healthy]
             drawn["alone", chosen] = sampled(base, alone, n, **drawing)
         parts = [known[label] for label in (concepts.healthy, *chosen)]
-        for way, weight in WAYS.items():
+        weights = (
+            dict.fromkeys(parts, 1.0),
+            dict.fromkeys(parts, 1 / len(parts)),
+            concepts.emphasised(chosen, emphasis),
+        )
+        for way, what in zip(WAYS, weights, strict=True):
             if chosen:
-                what = dict.fromkeys(parts, weight(len(parts)))
                 drawn[way, chosen] = sampled(base, what, n, **drawing)
         if concepts.reader and (concepts.name == "chest" or len(chosen) < 2):
             label = "+".join(chosen) or concepts.healthy

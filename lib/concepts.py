@@ -1,6 +1,6 @@
 """The embeddings that 07 to 09 combine: every class of every data set, and what reads its pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,16 @@ class ConceptError(UserError):
     """A data set without a healthy and a diseased class."""
 
 
+def emphasised(base: Embedding, others: Sequence[Embedding], times: float) -> dict[Embedding, float]:
+    """What `generate` draws as `base` and `times` what tells each of `others` from it.
+
+    Weights of AND that sum to 1: D = D_u + guidance * (D_b - D_u + times * sum_i (D_i - D_b)). One other at
+    times 1 is that embedding alone; beyond, what both share stays and their difference grows.
+    """
+    weights = {base: 1 - times * len(others)} | dict.fromkeys(others, times)
+    return {embedding: weight for embedding, weight in weights.items() if weight}
+
+
 @dataclass(frozen=True, eq=False)
 class Concepts:
     """One data set's embeddings by class, healthy first, their training images, and its reader if any."""
@@ -42,6 +52,13 @@ class Concepts:
     def findings(self) -> list[str]:
         """Every class but the first."""
         return list(self.embeddings)[1:]
+
+    def emphasised(
+        self, labels: Sequence[str], times: float, base: str | None = None
+    ) -> dict[Embedding, float]:
+        """`emphasised`, of the embeddings of `labels` beside that of `base`; None: of the healthy class."""
+        start = self.embeddings[base or self.healthy]
+        return emphasised(start, [self.embeddings[label] for label in labels], times)
 
     @property
     def quantity(self) -> str:

@@ -13,6 +13,7 @@ from lib.metrics import mean_interval
 #: modality -> (truth that a mask lies in, sign of a lesion in each channel); others: anywhere, all bright
 PLACES = {"prostate": ("gland", (-1.0, -1.0, 1.0)), "chest": ("lungs", (1.0, 1.0, 1.0))}
 SHAPES = ("disc", "free-form")
+EMPHASISED = ", emphasised"  # the end of a condition's name
 SPECIFICITY = 0.95  # share of untouched healthy places whose contrast counts as no lesion
 
 
@@ -67,15 +68,20 @@ def untouched(image, painted, mask, blur: float) -> bool:
     return np.array_equal(np.asarray(painted)[:, outside], np.asarray(image)[:, outside])
 
 
-def paint(base, concepts: Concepts, label, images, masks, blur, **drawing) -> dict[str, np.ndarray]:
+def paint(
+    base, concepts: Concepts, label, images, masks, blur, emphasis: float, **drawing
+) -> dict[str, np.ndarray]:
     """condition -> [n, 3, H, W]: each image of an ImageSet with its mask drawn anew.
 
-    `diseased` under the embedding of `label`; `healthy`, the control, in the same place from the same noise.
+    `diseased` under the embedding of `label`; `healthy`, its control, in the same place from the same noise;
+    both again EMPHASISED, with `emphasis` times what tells the one from the other.
     """
     known = {"diseased": concepts.embeddings[label], "healthy": concepts.embeddings[concepts.healthy]}
+    known["diseased" + EMPHASISED] = concepts.emphasised([label], emphasis)
+    known["healthy" + EMPHASISED] = concepts.emphasised([concepts.healthy], emphasis, label)
     return {
-        name: inpainted(base, embedding, images.images, masks, blur=blur, **drawing)
-        for name, embedding in known.items()
+        name: inpainted(base, what, images.images, masks, blur=blur, **drawing)
+        for name, what in known.items()
     }
 
 
@@ -97,7 +103,8 @@ def summarise(table: pd.DataFrame, limits: dict[str, float]) -> pd.DataFrame:
     """One row a data set, shape and condition: mean contrast, and how often there is a lesion.
 
     limits: data set -> the contrast that SPECIFICITY of healthy images stay below, from images of
-    another split. gain: contrast less that of the healthy embedding in the same place, with its interval.
+    another split. gain: contrast less that of the healthy embedding, equally emphasised, in the same place,
+    with its interval.
     """
     rows = []
     for keys, part in table.groupby(["dataset", "class", "shape", "condition"], sort=False):
@@ -109,7 +116,8 @@ def summarise(table: pd.DataFrame, limits: dict[str, float]) -> pd.DataFrame:
         low, high = wilson(hits, len(part))
         row |= {"limit": limit, "lesion": hits / len(part), "lesion_low": low, "lesion_high": high}
         same = table[(table.dataset == keys[0]) & (table["shape"] == keys[2])]
-        control = same[same.condition == "healthy"].set_index("image").contrast
+        opposite = "healthy" + (EMPHASISED if row["condition"].endswith(EMPHASISED) else "")
+        control = same[same.condition == opposite].set_index("image").contrast
         gain = (part.set_index("image").contrast - control).to_numpy()
         low, high = mean_interval(gain)
         rows.append(row | {"gain": gain.mean(), "gain_low": low, "gain_high": high})

@@ -4,6 +4,7 @@ import ipywidgets as w
 import numpy as np
 from ipyevents import Event
 
+from lib.concepts import emphasised
 from lib.sampling import inpaint
 from lib.widget_parts import Panel, WithTextStates, png, sampling_controls, values, wide
 
@@ -14,7 +15,8 @@ _RING = np.array([1.0, 0.85, 0.0], np.float32)  # of the mask's edge
 class Inpaint(Panel):
     """Before, after and difference of a masked disc; where channels are modalities, each by itself.
 
-    library: (modality, class) -> Embedding. pictures: modality -> images [n, 3, H, W] in [0, 1] to paint in.
+    library: (modality, class) -> Embedding, healthy first; emphasis: how many times what tells the class from
+    it is painted. pictures: modality -> images [n, 3, H, W] in [0, 1] to paint in.
     measure: as in lib.widgets; here told beside what it reads before.
     """
 
@@ -33,18 +35,20 @@ class Inpaint(Panel):
                 ("mask: radius", side // 6, 2, side // 2),
             )
         )
+        self.emphasis = wide(w.FloatSlider(3.0, min=1.0, max=5.0, step=0.5, description="emphasis"))
         self.sampling = sampling_controls(guidance, steps, seed)
         self.before = w.Image(format="png")
         self.before.layout.cursor = "crosshair"
         self.hint = w.HTML("Click in the picture to place the mask, or use the sliders.")
         mask = [self.column, self.row, self.radius]
-        left = w.VBox([self.modality, self.number, self.disease, *mask, *self.sampling.values()])
+        how = [*mask, self.emphasis, *self.sampling.values()]
+        left = w.VBox([self.modality, self.number, self.disease, *how])
         # Without object_fit the picture fills its element, so that a click's place is the picture's.
         super().__init__([w.HBox([left, w.VBox([self.hint, self.before])])], "inpainting")
         self._moving = False
         self.click = Event(source=self.before, watched_events=["click"], prevent_default_action=True)
         self.click.on_dom_event(self._clicked)
-        for widget in (self.number, self.disease, *mask, *self.sampling.values()):
+        for widget in (self.number, self.disease, *how):
             widget.observe(self.refresh, "value")
         self.modality.observe(self._choose, "value")
         self._choose()
@@ -70,7 +74,9 @@ class Inpaint(Panel):
     def draw(self):
         """Before, after and difference beside each other, and what is measured in the first two."""
         modality, image, mask = self.modality.value, self.image, self.mask
-        what = self._library[modality, self.disease.value]
+        healthy = next(e for (of, _), e in self._library.items() if of == modality)
+        disease = self._library[modality, self.disease.value]
+        what = disease if disease is healthy else emphasised(healthy, [disease], self.emphasis.value)
         painted = inpaint(self._base, what, image, mask, **values(self.sampling))[0].numpy()
         change = np.abs(painted - image)
         outside = change.max(0)[~grown(mask)].max(initial=0.0)

@@ -108,7 +108,7 @@ def test_interpolation_is_measured_at_each_weight_both_ways(smoke):
 def test_composition_asks_for_every_subset_beside_the_truth(smoke):
     table = pd.read_csv(smoke / "results" / "08_composition.csv")
     chest = table[table.dataset == "chest"]
-    assert set(chest.way) == {"sum", "mean", "alone", "phantom"}
+    assert set(chest.way) == {"sum", "mean", "difference", "alone", "phantom"}
     assert chest[chest.way == "phantom"].asked_for.nunique() == 8
     assert chest.present.between(chest.low - 1e-9, chest.high + 1e-9).all()
 
@@ -116,7 +116,8 @@ def test_composition_asks_for_every_subset_beside_the_truth(smoke):
 def test_inpainting_has_its_control_and_spares_the_rest(smoke):
     table = pd.read_csv(smoke / "results" / "09_inpainting.csv")
     groups = table.groupby(["dataset", "shape"]).condition.agg(set)
-    assert len(groups) == 6 and groups.eq({"original", "diseased", "healthy"}).all()
+    painted = {f"{what}{how}" for what in ("diseased", "healthy") for how in ("", ", emphasised")}
+    assert len(groups) == 6 and groups.eq({"original", *painted}).all()
     assert table.equal_outside.all()
 
 

@@ -111,6 +111,8 @@ def test_inpainting_changes_nothing_outside_and_follows_a_click(base, library):
     demo.modality.value = "chest"
     sheet = pixels(demo)
     assert sheet.shape[0] < sheet.shape[1] and demo.disease.value == "effusion"
+    demo.emphasis.value = 1.0  # the embedding alone
+    assert not np.array_equal(pixels(demo), sheet)
 
 
 def test_prompt_loads_an_embedding_and_says_what_is_wrong_with_a_file(base, library, tmp_path):
