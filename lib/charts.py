@@ -43,7 +43,7 @@ def interpolation_chart(table):
 
 
 def presence_chart(table):
-    """How often each finding (columns) is read from each combination (rows), one panel a way."""
+    """How often each finding (columns) is read from each combination (rows), in percent; a panel a way."""
     ways = list(table.way.unique())
     table = table.assign(asked_for=table.dataset + ": " + table.asked_for)
     rows = list(dict.fromkeys(table.asked_for))
@@ -52,16 +52,19 @@ def presence_chart(table):
         part = table[table.way == way]
         wide = part.pivot(index="asked_for", columns="finding", values="present")
         wide = wide.reindex(index=rows, columns=list(dict.fromkeys(table.finding)))
-        style = {"annot": True, "fmt": ".0%", "annot_kws": {"size": 6}, "cbar": False}
-        sns.heatmap(wide, vmin=0, vmax=1, cmap="Blues", ax=ax, yticklabels=i == 0, linewidths=0.5, **style)
+        style = {"annot": True, "fmt": ".0f", "annot_kws": {"size": 6}, "cbar": False, "yticklabels": i == 0}
+        sns.heatmap(100 * wide, vmin=0, vmax=100, cmap="Blues", ax=ax, linewidths=0.5, **style)
         asked = part.pivot(index="asked_for", columns="finding", values="asked").reindex_like(wide)
         for y, x in np.argwhere(asked.to_numpy() == True):  # noqa: E712
             ax.add_patch(_frame(x, y))
         ax.grid(False)
-        ax.set(xlabel="", ylabel="", title=f"{way} (n = {part.n.iloc[0]})")
+        ax.set(xlabel="", ylabel="", title=way)
         ax.tick_params(axis="x", length=0)
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         ax.tick_params(axis="y", rotation=0, length=0)
+    fig.supxlabel(
+        f"% of n = {table.n.iloc[0]} pictures in which a finding is read; framed: asked for", size="medium"
+    )
     return fig
 
 
