@@ -29,8 +29,8 @@ def save(name: str, rows: list[dict], folder: Path = ROOT / "results", prefix: s
 
     prefix: they take the place of those whose names begin so; an earlier table's others stay.
     """
-    where = {"machine": machine(), "torch": torch.__version__, "diffusers": diffusers.__version__}
-    where |= {"python": platform.python_version()}
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers)}
+    where = {"machine": machine(), **versions, "python": platform.python_version()}
     name += "-gpu" if torch.cuda.is_available() else ""
     table = pd.DataFrame(rows).assign(**where, date=datetime.date.today().isoformat())
     folder.mkdir(parents=True, exist_ok=True)

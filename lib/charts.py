@@ -74,14 +74,18 @@ def _frame(x, y):
 
 def contrast_chart(table, summary):
     """Contrast in the mask, one panel a data set: images as dots, their mean as a bar, the limit dashed."""
-    groups = list(table.groupby(["dataset", "class"], sort=False))
+    how = np.where(table.emphasis > 1, ", emphasised", "")
+    groups = list(table.assign(condition=table.condition + how).groupby(["dataset", "class"], sort=False))
     fig, axes = panels(1, len(groups), 2.3 * len(groups), 2.1)
+    apart = 0.8 * (1 - 1 / len(_CONDITIONS))  # as far as the swarms lie
     for ax, ((name, label), part) in zip(axes[0], groups, strict=True):
         shared = {"data": part, "x": "shape", "y": "contrast", "hue": "condition", "ax": ax}
         shared |= {"hue_order": list(_CONDITIONS), "palette": _CONDITIONS}
         # beside each other by their values alone: a random jitter would give other bytes each time
         sns.swarmplot(**shared, dodge=True, size=2, alpha=0.6, warn_thresh=1, legend=ax is axes[0, 0])
-        sns.pointplot(**shared, dodge=0.64, linestyle="none", marker="_", markersize=10, legend=False, seed=0)
+        sns.pointplot(
+            **shared, dodge=apart, linestyle="none", marker="_", markersize=10, legend=False, seed=0
+        )
         ax.axhline(summary[summary.dataset == name].limit.iloc[0], color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="", ylabel="contrast in the mask")

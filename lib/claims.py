@@ -145,14 +145,13 @@ def _times(ratio):
 
 def _inpainting(table):
     disc = table[table["shape"] == "disc"]
-    for row in disc[disc.condition.str.startswith("diseased")].itertuples():
-        way = row.condition.removeprefix("diseased")
-        found = disc[disc.dataset == row.dataset].set_index("condition")
-        ours, control = found.loc[row.condition], found.loc[f"healthy{way}"]
+    for (name, emphasis), part in disc.groupby(["dataset", "emphasis"], sort=False):
+        found = part.set_index("condition")
+        ours, control = found.loc["diseased"], found.loc["healthy"]
         holds = ours.lesion > 0.5 and control.lesion == 0
         partly = ours.lesion_low > control.lesion and ours.gain_low > 0
         yield (
-            f"{row.dataset}{way}",
+            f"{name}{', emphasised' if emphasis > 1 else ''}",
             f"lesion in {ours.lesion:.0%}",
             int(ours.n),
             1,

@@ -6,13 +6,18 @@ import numpy as np
 import pandas as pd
 
 from lib.artefacts import sampled
-from lib.concepts import INTENSITY, Concepts
+from lib.concepts import INTENSITY, Concepts, emphasised
 from lib.measures import wilson
 from lib.phantoms import draw
 
 _PHANTOM_SEED = 990_004  # of the phantoms that readings are compared with; no data set counts so far
-#: Of composing: all with weight 1, as the paper's tool does; sharing it; healthy and differences from it.
-WAYS = ("sum", "mean", "difference")
+#: way -> the weights of healthy and the findings: 1 each, as the paper's tool has it, 1 shared between them,
+#: or healthy and the findings' differences from it
+WAYS = {
+    "sum": lambda parts, emphasis: dict.fromkeys(parts, 1.0),
+    "mean": lambda parts, emphasis: dict.fromkeys(parts, 1 / len(parts)),
+    "difference": lambda parts, emphasis: emphasised(parts[0], parts[1:], emphasis),
+}
 
 
 def subsets(findings) -> list[tuple[str, ...]]:
@@ -36,14 +41,9 @@ def pictures(
             alone = known[chosen[0] if chosen else concepts.healthy]
             drawn["alone", chosen] = sampled(base, alone, n, **drawing)
         parts = [known[label] for label in (concepts.healthy, *chosen)]
-        weights = (
-            dict.fromkeys(parts, 1.0),
-            dict.fromkeys(parts, 1 / len(parts)),
-            concepts.emphasised(chosen, emphasis),
-        )
-        for way, what in zip(WAYS, weights, strict=True):
+        for way, weights in WAYS.items():
             if chosen:
-                drawn[way, chosen] = sampled(base, what, n, **drawing)
+                drawn[way, chosen] = sampled(base, weights(parts, emphasis), n, **drawing)
         if concepts.reader and (concepts.name == "chest" or len(chosen) < 2):
             label = "+".join(chosen) or concepts.healthy
             drawn["phantom", chosen] = draw(concepts.name, label, n, _PHANTOM_SEED, base.image_side)[0]

@@ -27,9 +27,12 @@ def emphasised(base: Embedding, others: Sequence[Embedding], times: float) -> di
     """What `generate` draws as `base` and `times` what tells each of `others` from it.
 
     Weights of AND that sum to 1: D = D_u + guidance * (D_b - D_u + times * sum_i (D_i - D_b)). One other at
-    times 1 is that embedding alone; beyond, what both share stays and their difference grows.
+    times 1 is that embedding alone; beyond, what both share stays and their difference grows. `base` among
+    the others adds nothing.
     """
-    weights = {base: 1 - times * len(others)} | dict.fromkeys(others, times)
+    weights = {base: 1 - times * len(others)}
+    for other in others:
+        weights[other] = weights.get(other, 0) + times
     return {embedding: weight for embedding, weight in weights.items() if weight}
 
 
@@ -52,13 +55,6 @@ class Concepts:
     def findings(self) -> list[str]:
         """Every class but the first."""
         return list(self.embeddings)[1:]
-
-    def emphasised(
-        self, labels: Sequence[str], times: float, base: str | None = None
-    ) -> dict[Embedding, float]:
-        """`emphasised`, of the embeddings of `labels` beside that of `base`; None: of the healthy class."""
-        start = self.embeddings[base or self.healthy]
-        return emphasised(start, [self.embeddings[label] for label in labels], times)
 
     @property
     def quantity(self) -> str:

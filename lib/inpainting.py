@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from lib.artefacts import inpainted
-from lib.concepts import Concepts
+from lib.concepts import Concepts, emphasised
 from lib.descriptors import haematoxylin, mask_contrast
 from lib.measures import wilson
 from lib.metrics import mean_interval
@@ -13,7 +13,6 @@ from lib.metrics import mean_interval
 #: modality -> (truth that a mask lies in, sign of a lesion in each channel); others: anywhere, all bright
 PLACES = {"prostate": ("gland", (-1.0, -1.0, 1.0)), "chest": ("lungs", (1.0, 1.0, 1.0))}
 SHAPES = ("disc", "free-form")
-EMPHASISED = ", emphasised"  # the end of a condition's name
 SPECIFICITY = 0.95  # share of untouched healthy places whose contrast counts as no lesion
 
 
@@ -70,29 +69,38 @@ def untouched(image, painted, mask, blur: float) -> bool:
 
 def paint(
     base, concepts: Concepts, label, images, masks, blur, emphasis: float, **drawing
-) -> dict[str, np.ndarray]:
-    """condition -> [n, 3, H, W]: each image of an ImageSet with its mask drawn anew.
+) -> dict[tuple[str, float], np.ndarray]:
+    """(condition, emphasis) -> [n, 3, H, W]: each image of an ImageSet with its mask drawn anew.
 
-    `diseased` under the embedding of `label`; `healthy`, its control, in the same place from the same noise;
-    both again EMPHASISED, with `emphasis` times what tells the one from the other.
+    `diseased` under the embedding of `label`; `healthy`, its control, in the same place from the same noise:
+    alone (1), and with `emphasis` times what tells the one from the other.
     """
-    known = {"diseased": concepts.embeddings[label], "healthy": concepts.embeddings[concepts.healthy]}
-    known["diseased" + EMPHASISED] = concepts.emphasised([label], emphasis)
-    known["healthy" + EMPHASISED] = concepts.emphasised([concepts.healthy], emphasis, label)
+    diseased, healthy = concepts.embeddings[label], concepts.embeddings[concepts.healthy]
     return {
-        name: inpainted(base, what, images.images, masks, blur=blur, **drawing)
-        for name, what in known.items()
+        (condition, times): inpainted(
+            base, emphasised(other, [wanted], times), images.images, masks, blur=blur, **drawing
+        )
+        for times in (1.0, emphasis)
+        for condition, wanted, other in (("diseased", diseased, healthy), ("healthy", healthy, diseased))
     }
 
 
 def contrast_rows(concepts, label, shape, images, masks, painted, blur) -> pd.DataFrame:
-    """One row a condition and image: contrast in the mask, intensity in it, and whether the rest is equal."""
+    """One row a condition, emphasis and image: contrast and intensity in the mask, whether the rest is equal.
+
+    painted: of `paint`; the original has emphasis 1.
+    """
     rows = []
-    for condition, pictures in {"original": images.images, **painted}.items():
+    for (condition, times), pictures in {("original", 1.0): images.images, **painted}.items():
         values = contrast(concepts.name, pictures, masks)
         for i, (image, picture, mask) in enumerate(zip(images.images, pictures, masks, strict=True)):
             row = {"dataset": concepts.name, "class": label, "shape": shape, "condition": condition}
-            row |= {"image": i, "contrast": values[i], "equal_outside": untouched(image, picture, mask, blur)}
+            row |= {
+                "emphasis": times,
+                "image": i,
+                "contrast": values[i],
+                "equal_outside": untouched(image, picture, mask, blur),
+            }
             rows.append(
                 row | {f"inside_{c}": v for c, v in zip("RGB", picture[:, mask].mean(1), strict=True)}
             )
@@ -100,24 +108,24 @@ def contrast_rows(concepts, label, shape, images, masks, painted, blur) -> pd.Da
 
 
 def summarise(table: pd.DataFrame, limits: dict[str, float]) -> pd.DataFrame:
-    """One row a data set, shape and condition: mean contrast, and how often there is a lesion.
+    """One row a data set, shape, condition and emphasis: mean contrast, and how often there is a lesion.
 
     limits: data set -> the contrast that SPECIFICITY of healthy images stay below, from images of
     another split. gain: contrast less that of the healthy embedding, equally emphasised, in the same place,
     with its interval.
     """
-    rows = []
-    for keys, part in table.groupby(["dataset", "class", "shape", "condition"], sort=False):
-        row = dict(zip(("dataset", "class", "shape", "condition"), keys, strict=True)) | {"n": len(part)}
+    rows, names = [], ["dataset", "class", "shape", "condition", "emphasis"]
+    for keys, part in table.groupby(names, sort=False):
+        row = dict(zip(names, keys, strict=True)) | {"n": len(part)}
         low, high = mean_interval(part.contrast.to_numpy())
         row |= {"contrast": part.contrast.mean(), "contrast_low": low, "contrast_high": high}
         limit = limits[row["dataset"]]
         hits = int((part.contrast > limit).sum())
         low, high = wilson(hits, len(part))
         row |= {"limit": limit, "lesion": hits / len(part), "lesion_low": low, "lesion_high": high}
-        same = table[(table.dataset == keys[0]) & (table["shape"] == keys[2])]
-        opposite = "healthy" + (EMPHASISED if row["condition"].endswith(EMPHASISED) else "")
-        control = same[same.condition == opposite].set_index("image").contrast
+        like = names[:3] + ["emphasis"]
+        same = table[(table[like] == [row[name] for name in like]).all(axis=1)]
+        control = same[same.condition == "healthy"].set_index("image").contrast
         gain = (part.set_index("image").contrast - control).to_numpy()
         low, high = mean_interval(gain)
         rows.append(row | {"gain": gain.mean(), "gain_low": low, "gain_high": high})

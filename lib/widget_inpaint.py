@@ -75,8 +75,7 @@ class Inpaint(Panel):
         """Before, after and difference beside each other, and what is measured in the first two."""
         modality, image, mask = self.modality.value, self.image, self.mask
         healthy = next(e for (of, _), e in self._library.items() if of == modality)
-        disease = self._library[modality, self.disease.value]
-        what = disease if disease is healthy else emphasised(healthy, [disease], self.emphasis.value)
+        what = emphasised(healthy, [self._library[modality, self.disease.value]], self.emphasis.value)
         painted = inpaint(self._base, what, image, mask, **values(self.sampling))[0].numpy()
         change = np.abs(painted - image)
         outside = change.max(0)[~grown(mask)].max(initial=0.0)

@@ -14,7 +14,7 @@ def test_nothing_measured_is_said(tmp_path):
 
 @pytest.mark.parametrize("control, verdict", [(0.0, "holds"), (0.4, "in part")])
 def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
-    row = {"dataset": "prostate", "shape": "disc", "n": 20, "gain_low": 0.1}
+    row = {"dataset": "prostate", "shape": "disc", "emphasis": 1.0, "n": 20, "gain_low": 0.1}
     rows = [
         row | {"condition": c, "lesion": v, "lesion_low": 0.5, "lesion_high": 0.9}
         for c, v in (("original", 0.05), ("diseased", 0.8), ("healthy", control))

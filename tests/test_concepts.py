@@ -5,50 +5,49 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.concepts import Concepts
+from lib.concepts import emphasised
 from lib.embedding import Embedding
 from lib.inpainting import summarise
 from lib.sampling import generate
 
 
 @pytest.fixture
-def concepts(base):
+def embeddings(base):
+    """Of healthy, sick and worse."""
     generator = torch.Generator().manual_seed(3)
-    known = {
-        label: Embedding(torch.randn(4, base.token_width, generator=generator), f"<{label}>")
+    return [
+        Embedding(torch.randn(4, base.token_width, generator=generator), f"<{label}>")
         for label in ("healthy", "sick", "worse")
-    }
-    return Concepts("mine", "mine", known, {}, None)
+    ]
 
 
-def test_the_weights_add_what_tells_each_from_healthy(concepts):
-    healthy, sick, worse = concepts.embeddings.values()
-    assert concepts.emphasised(["sick"], 1) == {sick: 1}
-    assert concepts.emphasised(["sick"], 3) == {healthy: -2, sick: 3}
-    assert concepts.emphasised(["sick", "worse"], 2) == {healthy: -3, sick: 2, worse: 2}
-    assert concepts.emphasised(["healthy"], 3, "sick") == {sick: -2, healthy: 3}
-    assert concepts.emphasised(["sick"], 0) == {healthy: 1}
+def test_the_weights_add_what_tells_each_from_healthy(embeddings):
+    healthy, sick, worse = embeddings
+    assert emphasised(healthy, [sick], 1) == {sick: 1}
+    assert emphasised(healthy, [sick], 3) == {healthy: -2, sick: 3}
+    assert emphasised(healthy, [sick, worse], 2) == {healthy: -3, sick: 2, worse: 2}
+    assert emphasised(healthy, [sick], 0) == emphasised(healthy, [healthy], 3) == {healthy: 1}
 
 
-def test_the_difference_grows_with_its_weight(base, concepts, monkeypatch):
+def test_the_difference_grows_with_its_weight(base, embeddings, monkeypatch):
     """One step of the solver is linear in what it is told: twice the difference moves it twice as far."""
     latents = []
     monkeypatch.setattr(base, "decode", lambda z: latents.append(z) or torch.zeros(1, 3, 64, 64))
     for times in (0, 1, 2):
-        generate(base, concepts.emphasised(["sick"], times), 1, guidance=1.0, steps=1, seed=5)
+        generate(base, emphasised(embeddings[0], embeddings[1:2], times), 1, guidance=1.0, steps=1, seed=5)
     first, second = latents[1] - latents[0], latents[2] - latents[0]
     assert first.abs().max() > 1e-3 and torch.allclose(second, 2 * first, atol=1e-4)
 
 
 def test_what_is_emphasised_is_compared_with_the_healthy_alike():
-    values = {"original": 0.0, "diseased": 0.3, "healthy": 0.1}
-    values |= {"diseased, emphasised": 0.8, "healthy, emphasised": -0.2}
+    values = {("original", 1): 0.0, ("diseased", 1): 0.3, ("healthy", 1): 0.1}
+    values |= {("diseased", 3): 0.8, ("healthy", 3): -0.2}
     row = {"dataset": "prostate", "class": "tumour", "shape": "disc"}
     rows = [
-        row | {"condition": condition, "image": i, "contrast": value + 0.01 * i}
-        for condition, value in values.items()
+        row | {"condition": condition, "emphasis": times, "image": i, "contrast": value + 0.01 * i}
+        for (condition, times), value in values.items()
         for i in range(4)
     ]
-    gain = summarise(pd.DataFrame(rows), {"prostate": 0.5}).set_index("condition").gain
-    assert gain["diseased"] == pytest.approx(0.2) and gain["diseased, emphasised"] == pytest.approx(1.0)
-    assert np.allclose(gain[["healthy", "healthy, emphasised"]], 0)
+    gain = summarise(pd.DataFrame(rows), {"prostate": 0.5}).set_index(["condition", "emphasis"]).gain
+    assert gain["diseased", 1] == pytest.approx(0.2) and gain["diseased", 3] == pytest.approx(1.0)
+    assert gain["original", 1] == pytest.approx(-0.1) and np.allclose(gain["healthy"], 0)

@@ -18,8 +18,6 @@ from lib.run_all import main
 
 pytestmark = pytest.mark.slow
 
-TOLD = {"captions": "{healthy: grey, sick: white}", "gap_vectors": "[8]"}
-
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
@@ -43,7 +41,8 @@ def rehearsed(tmp_path_factory, scans):
     model = rehearsal.write(place / "stable-diffusion-2", shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MDB_RUNS", str(place / "runs"))
-        told = {"base": model, "output": place, "dataset": scans, "device": "cpu"} | TOLD
+        told = {"base": model, "output": place, "dataset": scans, "device": "cpu"}
+        told |= {"captions": "{healthy: grey, sick: white}", "gap_vectors": "[8]"}
         words = [word for name, value in told.items() for word in ("-p", name, str(value))]
         assert main(["--profile", "rehearsal", "--only", "02,07,09", *words]) == 0
     return model, place

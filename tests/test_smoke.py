@@ -115,9 +115,9 @@ def test_composition_asks_for_every_subset_beside_the_truth(smoke):
 
 def test_inpainting_has_its_control_and_spares_the_rest(smoke):
     table = pd.read_csv(smoke / "results" / "09_inpainting.csv")
-    groups = table.groupby(["dataset", "shape"]).condition.agg(set)
-    painted = {f"{what}{how}" for what in ("diseased", "healthy") for how in ("", ", emphasised")}
-    assert len(groups) == 6 and groups.eq({"original", *painted}).all()
+    groups = table.groupby(["dataset", "shape", "emphasis"]).condition.agg(set).unstack()
+    assert len(groups) == 6 and (groups[3.0] == {"diseased", "healthy"}).all()
+    assert (groups[1.0] == {"original", "diseased", "healthy"}).all()
     assert table.equal_outside.all()
 
 
