@@ -102,7 +102,8 @@ def auc_chart(rows, summary):
                 ax.errorbar(i - 0.3, r.paper, r.paper_sd, label="the paper" if i == 0 else None, **style)
         ax.axhline(0.5, color="0.6", lw=0.6, ls=":")
         ax.set_xticks(range(len(part)), [_WRAPPED.get(kind, kind) for kind in part.kind], fontsize=6)
-        ax.set_title(f"{name}, {part['class'][0]} (n = {part.n_test[0]}, {part.seeds[0]} seeds)")
+        seeds = f"{part.seeds[0]} seed{'s' if part.seeds[0] > 1 else ''}"
+        ax.set_title(f"{name}, {part['class'][0]} (n = {part.n_test[0]}, {seeds})")
         ax.grid(axis="x", visible=False)
         if part.paper.notna().any():
             ax.legend(fontsize=6, loc="lower left")

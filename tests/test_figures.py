@@ -68,9 +68,10 @@ def test_every_seed_is_a_dot_in_the_gap_chart():
 
 
 def test_the_dots_of_the_contrast_chart_lie_where_they_lay(tmp_path):
-    rng, conditions = np.random.default_rng(0), ("original", "diseased", "healthy")
-    rows = [(s, c, i, rng.normal()) for s in ("disc", "free-form") for c in conditions for i in range(40)]
-    table = pd.DataFrame(rows, columns=["shape", "condition", "image", "contrast"])
+    rng, conditions = np.random.default_rng(0), [(c, e) for c in ("diseased", "healthy") for e in (1.0, 3.0)]
+    conditions += [("original", 1.0)]
+    rows = [(s, *c, i, rng.normal()) for s in ("disc", "free-form") for c in conditions for i in range(40)]
+    table = pd.DataFrame(rows, columns=["shape", "condition", "emphasis", "image", "contrast"])
     table = table.assign(dataset="chest", **{"class": "pneumonia"})
     summary = pd.DataFrame({"dataset": ["chest"], "limit": [1.0]})
     figures.use_style()
