@@ -203,7 +203,9 @@ def test_a_bad_file_is_answered_in_the_widget(page, demo, tmp_path):
 def test_training_is_stopped_and_what_was_learned_is_kept(demo):
     box = demo(4)
     box.get_by_role("button", name="Train").click()
-    box.locator(".mdb-busy", has_text="left").wait_for(state="attached", timeout=10 * MINUTE)
+    trains, error = box.locator(".mdb-busy", has_text="left"), box.locator(".mdb-error")
+    trains.or_(error).first.wait_for(state="attached", timeout=10 * MINUTE)
+    assert not error.count(), error.inner_text()
     box.get_by_role("button", name="Stop and keep").click()
     box.locator(".mdb-ready", has_text="kept after").wait_for(state="attached", timeout=10 * MINUTE)
     with box.page.expect_download() as download:
