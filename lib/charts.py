@@ -73,7 +73,7 @@ def _frame(x, y):
 
 
 def contrast_chart(table, summary):
-    """Contrast in the mask, one panel a data set: images as dots, their mean as a bar, the limit dashed."""
+    """Contrast in the mask, one panel a data set: images as dots, their mean as a bar, the limits dashed."""
     how = np.where(table.emphasis > 1, ", emphasised", "")
     groups = list(table.assign(condition=table.condition + how).groupby(["dataset", "class"], sort=False))
     fig, axes = panels(1, len(groups), 2.3 * len(groups), 2.1)
@@ -86,7 +86,9 @@ def contrast_chart(table, summary):
         sns.pointplot(
             **shared, dodge=apart, linestyle="none", marker="_", markersize=10, legend=False, seed=0
         )
-        ax.axhline(summary[summary.dataset == name].limit.iloc[0], color="0.4", ls="--", lw=0.8)
+        limits = summary[summary.dataset == name].drop_duplicates("shape").set_index("shape").limit
+        for at, shape in enumerate(part["shape"].unique()):
+            ax.hlines(limits[shape], at - 0.45, at + 0.45, color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="", ylabel="contrast in the mask")
     dots, names = axes[0, 0].get_legend_handles_labels()

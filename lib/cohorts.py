@@ -88,8 +88,8 @@ def cohorts(
     for name, parts in found.items():
         if len(parts) < 2:
             raise CohortError(
-                f"{dataset or name}: one class, {parts[0][1]}: name a data set with a healthy class (the "
-                "first by name) and a diseased one (the last)"
+                f"{dataset or name}: one class, {parts[0][1]}: name a data set with a healthy class (called "
+                "so, or the first by name) and a diseased one (the last)"
             )
         phantom = dataset is None or dataset.startswith("phantom:")
         spec = f"phantom:{name}" if phantom else dataset

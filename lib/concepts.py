@@ -101,7 +101,7 @@ def concepts(
         if len(embeddings) < 2:
             raise ConceptError(
                 f"{dataset or name}: one class, {next(iter(embeddings))}: name a data set with a healthy "
-                "class (the first by name) and diseased ones"
+                "class (called so, or the first by name) and diseased ones"
             )
         known = phantom and name in QUANTITIES and name in FINDINGS
         spec = f"phantom:{name}" if phantom else dataset

@@ -50,6 +50,11 @@ DAMAGE = (
     Image.DecompressionBombWarning,
 )
 
+#: What healthy classes are called, in lower case with "_" for what stands between words.
+HEALTHY = frozenset(
+    ("healthy", "normal", "no_finding", "no_findings", "negative", "benign", "control", "controls")
+)
+
 
 class FolderSource:
     """A folder in one of three shapes: plain, a subfolder a class, or splits above those.
@@ -57,6 +62,7 @@ class FolderSource:
     `path` may also name a class in it (`folder/tumour`, with or without splits between) or one
     of its splits (`folder/test`). Images right in a folder that has class folders are skipped by
     name, as are those beside the splits. Names that start with a dot are not looked at.
+    A class named as one of HEALTHY is the first, the others follow by name.
 
     patient_pattern: a regular expression searched in each file's name without its suffix; its
     first group (or the whole match) is the patient. Without it, and for names that it does not
@@ -88,7 +94,7 @@ class FolderSource:
                 f"{self.given}: no images in this folder: put files of type {kinds} in it, or in a "
                 "subfolder a class, or in train, val and test above those"
             )
-        self.classes = tuple(sorted({candidate.label for candidate in self.candidates}))
+        self.classes = tuple(sorted({candidate.label for candidate in self.candidates}, key=_healthy_first))
         found = {candidate.split for candidate in self.candidates}
         self.splits = tuple(split for split in SPLITS if split in found)
 
@@ -113,7 +119,7 @@ class FolderSource:
                 "hold some of 'train' out, or add a folder of that name"
             )
         wanted = replace(request, label=request.label or self.label)
-        found = collect(self.candidates, wanted)
+        found = collect(self.candidates, wanted, self.classes)
         return replace(found, skipped=self.skipped + found.skipped, note=self.rule)
 
     @property
@@ -252,6 +258,10 @@ def _parts(root: Path) -> list[tuple[Path, str]]:
     """The split folders right under a folder."""
     named = [(sub, SPLIT_NAMES.get(sub.name.lower())) for sub in _subfolders(root)]
     return [(sub, split) for sub, split in named if split]
+
+
+def _healthy_first(name: str) -> tuple[bool, str]:
+    return re.sub(r"[\W_]+", "_", name.lower()) not in HEALTHY, name
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -148,13 +148,11 @@ def assigned_split(patient: str, seed: int = 0) -> str:
     return SPLITS[-1]
 
 
-def collect(
-    candidates: Iterable[Candidate], request: Request, classes: Sequence[str] | None = None
-) -> ImageSet:
+def collect(candidates: Iterable[Candidate], request: Request, classes: Sequence[str]) -> ImageSet:
     """Choose and read: `request.n` images of each class asked for, all of them for None.
 
-    classes: all there are, in their order; None: those of the candidates by name. With
-    `request.fewer`, a class that has less than n gives what it has.
+    classes: all there are, in their order. With `request.fewer`, a class that has less than n gives what
+    it has.
 
     The order within a class is a hash of seed and id, whatever order the candidates come in:
     the first m of n images are the m that n=m gives. An image that cannot be read is left out
@@ -163,7 +161,7 @@ def collect(
     Raises DatasetError for a class that is not there and where too few images can be read.
     """
     pool = list(candidates)
-    labels = list(classes or sorted({candidate.label for candidate in pool}))
+    labels = list(classes)
     if request.label is not None:
         check_label(request.label, labels, request.spec)
         labels = [request.label]

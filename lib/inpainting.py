@@ -107,19 +107,19 @@ def contrast_rows(concepts, label, shape, images, masks, painted, blur) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def summarise(table: pd.DataFrame, limits: dict[str, float]) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, limits: dict[tuple[str, str], float]) -> pd.DataFrame:
     """One row a data set, shape, condition and emphasis: mean contrast, and how often there is a lesion.
 
-    limits: data set -> the contrast that SPECIFICITY of healthy images stay below, from images of
-    another split. gain: contrast less that of the healthy embedding, equally emphasised, in the same place,
-    with its interval.
+    limits: (data set, shape) -> the contrast that SPECIFICITY of healthy images stay below in such masks,
+    from images of another split. gain: contrast less that of the healthy embedding, equally emphasised,
+    in the same place, with its interval.
     """
     rows, names = [], ["dataset", "class", "shape", "condition", "emphasis"]
     for keys, part in table.groupby(names, sort=False):
         row = dict(zip(names, keys, strict=True)) | {"n": len(part)}
         low, high = mean_interval(part.contrast.to_numpy())
         row |= {"contrast": part.contrast.mean(), "contrast_low": low, "contrast_high": high}
-        limit = limits[row["dataset"]]
+        limit = limits[row["dataset"], row["shape"]]
         hits = int((part.contrast > limit).sum())
         low, high = wilson(hits, len(part))
         row |= {"limit": limit, "lesion": hits / len(part), "lesion_low": low, "lesion_high": high}

@@ -47,6 +47,14 @@ def divided(tmp_path):
     return root
 
 
+def test_a_class_called_healthy_is_the_first(tmp_path):
+    for name in ("abnormal", "No Finding", "pneumonia"):
+        fill(tmp_path / name, 2)
+    found = load_images(tmp_path, split="all", side=8)
+    assert classes(tmp_path) == found.classes == ("No Finding", "abnormal", "pneumonia")
+    assert found.labels[:2] == ["No Finding"] * 2
+
+
 def test_shape_range_and_names(divided):
     found = load_images(divided, side=8)
     assert found.images.shape == (12, 3, 8, 8)
