@@ -65,6 +65,11 @@ install() {
 }
 
 if ! [ -f "$venv/installed" ] || [ "$(cat "$venv/installed")" != "$(wanted)" ]; then
+    if [ "$*" = --help ] || [ "$*" = -h ]; then # which needs none of it
+        cd "$root"
+        base=$(find_python)
+        exec "$base" -m lib.options
+    fi
     install
 fi
 exec "$python" -P -m lib.run_all "$@"

@@ -102,11 +102,11 @@ def theirs(asked, folder: Path) -> tuple[list[float], Embedding]:
 def ours(asked, folder: Path) -> tuple[list[float], Embedding]:
     """The same of `lib.inversion.train`."""
     base = load_base(asked.base, asked.device, PRECISIONS[asked.ours_precision or asked.precision])
+    moments = [time.perf_counter()]  # the script reads its images in its loop
     images = load_images(str(folder / "images"), None, None, base.image_side)
     settings = InversionSettings(
         "<x>", vectors=asked.vectors, steps=asked.steps, batch_size=asked.batch_size, record_every=1
     )
-    moments = [time.perf_counter()]
     for record in train(base, images, settings):
         moments.append(time.perf_counter())
         vectors = record.vectors

@@ -98,7 +98,9 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
     """Sets the encoder, trains the decoder on L1 and yields a record every `every` updates.
 
     Half of the latents get noise of up to 0.2, so that the decoder forgives what a sampler leaves.
+    `checkpoint` is written at the end; a training that was interrupted goes on from its last partial state.
     """
+    partial = checkpoint.with_suffix(".part.pt")
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings)
     set_encoder(model, torch.from_numpy(load_pixels(scenes, shards[0])).float() / 127.5 - 1)
@@ -113,8 +115,13 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
     updates = settings.decoder_samples // batch
     optimizer = torch.optim.AdamW(learned, rate, weight_decay=0.0, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, updates, pct_start=0.05)
-    rng = np.random.default_rng(settings.seed)
     start, update, running = time.perf_counter(), 0, 0.0
+    if partial.exists():
+        state = torch.load(partial, map_location=device, weights_only=True)
+        for part, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
+            part.load_state_dict(state[name])
+        update = state["update"]
+    rng = np.random.default_rng([settings.seed, update] if update else settings.seed)
     while update < updates:
         pixels = load_pixels(scenes, shards[int(rng.integers(len(shards)))])
         for rows in np.array_split(rng.permutation(SHARD), SHARD // batch)[: updates - update]:
@@ -130,14 +137,18 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
             optimizer.step()
             schedule.step()
             update, running = update + 1, running + loss.detach()
+            if update % (10 * every) == 0 and update < updates:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                state |= {"schedule": schedule.state_dict(), "update": update}
+                replace_file(partial, lambda path, state=state: torch.save(state, path))
             if update % every == 0 or update == updates:
                 rate, seconds = schedule.get_last_lr()[0], time.perf_counter() - start
                 yield PretrainRecord(
                     "decoder", update * batch, float(running) / (update % every or every), rate, seconds
                 )
                 running = 0.0
-            if update % (10 * every) == 0 or update == updates:
-                replace_file(checkpoint, lambda path: torch.save(model.state_dict(), path))
+    replace_file(checkpoint, lambda path: torch.save(model.state_dict(), path))
+    partial.unlink(missing_ok=True)
 
 
 @torch.no_grad()

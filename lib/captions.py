@@ -53,4 +53,6 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
         losses = [validation_loss(base, few, caption, draws=2) for caption in candidates]
         return {"caption": candidates[int(np.argmin(losses))]}
 
-    return remembered("captions", key, ("lib.captions", "lib.starts", "lib.denoising"), lowest)["caption"]
+    return remembered(
+        "captions", key, ("lib.captions", "lib.starts", "lib.denoising", "lib.base", "lib.products"), lowest
+    )["caption"]

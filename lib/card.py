@@ -18,7 +18,7 @@ def card(embedding: Embedding, file: str = "embedding.safetensors") -> str:
     """Markdown for `embedding`, which lies in a file of that name."""
     meta = embedding.meta
     vectors, width = embedding.vectors.shape
-    settings = json.loads(meta.get("settings", "{}"))
+    settings, versions = (_mapping(meta.get(name, "{}")) for name in ("settings", "versions"))
     told = {
         "base": f"{meta.get('base', UNKNOWN)} (digest `{meta.get('base_digest', UNKNOWN)}`)",
         "vectors": f"{vectors} of {width} numbers, RMS {embedding.vectors.square().mean().sqrt():.3f}",
@@ -27,8 +27,7 @@ def card(embedding: Embedding, file: str = "embedding.safetensors") -> str:
         "loss": meta.get("loss", UNKNOWN),
         "loss on held-out images": meta.get("held_out_loss") or UNKNOWN,
         "settings": ", ".join(f"{k} = {v}" for k, v in sorted(settings.items())) or UNKNOWN,
-        "versions": ", ".join(f"{k} {v}" for k, v in json.loads(meta.get("versions", "{}")).items())
-        or UNKNOWN,
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or UNKNOWN,
         "licence": meta.get("licence", UNKNOWN),
         "intended use": meta.get("intended_use", UNKNOWN),
         "digest": f"`{embedding.digest}`",
@@ -59,3 +58,12 @@ pipe("{embedding.token}").images[0]
 What it draws is generated: no patient, and not evidence of anything in one. It may give away whom it was
 trained on; share it as you would share the images if they are few, or of few patients.
 """
+
+
+def _mapping(text: str) -> dict:
+    """What a header of ours holds as JSON; nothing of another tool's that it does not."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -16,10 +16,10 @@ import torch
 from torch.nn import functional as F
 
 from lib.auc import auc
-from lib.config import digest
+from lib.config import digest, resolve
 from lib.progress import progress
 from lib.resnet import IMAGENET, Classifier, ClassifierSettings, ClassifyError, augment
-from lib.runs import Run, atomic_write, code_digest
+from lib.runs import Run, atomic_write, code_digest, path_digest
 
 __all__ = [
     "Cases",
@@ -229,8 +229,10 @@ def diagnose(
             raise ClassifyError(f"{numbers[1]} synthetic cases asked for, and none are given")
         cases = cases + synthetic.take(numbers[1])
     digests = [part.digest for part in (cases, validation)] + [digest(test.images)]
-    code = code_digest("lib.classify", "lib.resnet")
-    run = Run(None, "classifiers", {"cases": digests, "settings": asdict(settings), "code": code})
+    key = {"cases": digests, "settings": asdict(settings), "code": code_digest("lib.classify", "lib.resnet")}
+    if settings.weights and (folder := resolve(settings.weights)).exists():
+        key["weights"] = path_digest(folder)
+    run = Run(None, "classifiers", key)
     if not run.done:
         with run.locked():
             if not run.done:

@@ -104,9 +104,8 @@ def cohorts(
 
 def _both(spec, labels, n, split, side, seed):
     """At most n // 2 images of each class, equally many of both."""
-    wanted = n // 2 if spec.startswith("phantom:") else None
-    parts = [load_images(spec, wanted, split, side, seed, label) for label in labels]
-    each = min(n // 2, *map(len, parts))
+    parts = [load_images(spec, n // 2, split, side, seed, label, fewer=True) for label in labels]
+    each = min(map(len, parts))
     return tuple(part.subset(slice(0, each)) for part in parts)
 
 

@@ -66,9 +66,8 @@ class Concepts:
         split = "test"
         if calibration:
             split = "val" if "val" in splits(self.spec) else "train"
-        wanted = n if self.spec.startswith("phantom:") else None
         side = self.images[self.healthy].images.shape[-1]
-        return load_images(self.spec, wanted, split, side, seed, self.healthy).subset(slice(0, n))
+        return load_images(self.spec, n, split, side, seed, self.healthy, fewer=True)
 
     def measure(self, images) -> dict[str, np.ndarray]:
         """quantity -> [n] of pictures [n, 3, H, W]: the reader's, and the mean intensity always."""

@@ -242,6 +242,12 @@ def resolve(path: str | Path) -> Path:
     return (found if found.is_absolute() and found.exists() else ROOT / path).resolve()
 
 
+def located(path: str | Path) -> Path:
+    """`path` as seen from the working folder; from ROOT if only there is such a one."""
+    path = Path(path).expanduser()
+    return ROOT / path if not path.exists() and (ROOT / path).exists() else path
+
+
 def is_hub_id(value: Any) -> bool:
     """Whether `value` names a model of the hub, `owner/name`, and no folder that is there."""
     named = isinstance(value, str | Path) and re.fullmatch(r"[\w.-]+/[\w.-]+", str(value))

@@ -41,11 +41,10 @@ def diagnostic(diseased: ImageSet, steps: int) -> DiagnosticFeatures | None:
     Healthy images come from the same split of the same data set. None where that has no other class. Trained
     once, for `steps` updates, on the CPU, and read again. Raises DatasetError and ClassifyError.
     """
-    first, side = classes(diseased.spec)[0], diseased.images.shape[-1]
-    if first in diseased.classes:
+    healthy = healthy_beside(diseased)
+    if healthy is None:
         return None
-    healthy = load_images(diseased.spec, len(diseased), diseased.split, side, label=first, fewer=True)
-    settings = replace(SETTINGS, side=min(side, PAPER_SIDE), steps=steps)
+    settings = replace(SETTINGS, side=min(healthy.images.shape[-1], PAPER_SIDE), steps=steps)
     held, learn = (Cases.of(*parts) for parts in zip(_cut(healthy), _cut(diseased), strict=True))
     key = {"cases": [learn.digest, held.digest], "settings": asdict(settings)}
     key["code"] = code_digest("lib.diagnostic", "lib.classify", "lib.resnet")
@@ -61,6 +60,14 @@ def diagnostic(diseased: ImageSet, steps: int) -> DiagnosticFeatures | None:
         torch.load(cached("diagnostics", key, make) / "classifier.pt", weights_only=True)
     )
     return DiagnosticFeatures(classifier, diseased.images)
+
+
+def healthy_beside(diseased: ImageSet) -> ImageSet | None:
+    """As many images of the first class of the same split and data set; None where that is their own."""
+    first, side = classes(diseased.spec)[0], diseased.images.shape[-1]
+    if first in diseased.classes:
+        return None
+    return load_images(diseased.spec, len(diseased), diseased.split, side, label=first, fewer=True)
 
 
 def _cut(images):

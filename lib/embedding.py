@@ -161,6 +161,11 @@ def split_prompt(prompt: str, tokens: Iterable[str]) -> list[str | Token]:
     return [known[piece.lower()] if i % 2 else piece for i, piece in enumerate(pieces) if piece]
 
 
+def holds_token(prompt: str, token: str) -> bool:
+    """Whether `token` is a word of its own in the prompt, as `split_prompt` has it."""
+    return any(isinstance(piece, Token) for piece in split_prompt(prompt, [token]))
+
+
 def _as_word(token: str) -> str:
     # A hyphen binds bare words ("cat-toy" is not "cat"), not brackets ("<cat>-like").
     before = r"(?<![\w<])" if token.startswith("<") else r"(?<![\w<-])"

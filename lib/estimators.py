@@ -81,7 +81,8 @@ def reader(modality: str, n: int | None = None, side: int = 64) -> Reader:
     """
     if modality not in QUANTITIES:
         raise EstimatorError(f"no estimators for {modality!r}: there are {', '.join(QUANTITIES)}")
-    modules = [f"lib.{m}" for m in ("estimators", "descriptors", "phantom_canvas", f"phantom_{modality}")]
+    drawing = ("phantoms", "phantom_canvas", f"phantom_{modality}", "chest_anatomy", "pelvis_anatomy")
+    modules = [f"lib.{m}" for m in ("estimators", "descriptors", *drawing)]
     key = {"modality": modality, "n": n or PHANTOMS[modality], "side": side, "code": code_digest(*modules)}
 
     def make(folder):

@@ -26,7 +26,7 @@ from lib.starts import initial_vectors
 from lib.sweep import sweep
 from lib.tasks import name_of, token_of
 
-_CODE = ("lib.features", "lib.metrics", "lib.fidelity")
+_CODE = ("lib.features", "lib.metrics", "lib.fidelity", "lib.base", "lib.products")
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,19 @@ def tasks(
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         label = classes(spec)[-1]
-        wanted = 2 * n_real if spec.startswith("phantom:") else None
-        test = load_images(spec, wanted, split if split in splits(spec) else "test", side, seed, label)
-        half = min(n_real, len(test) // 2)
+        held = split if split in splits(spec) else "test"
+        test = load_images(spec, 2 * n_real, held, side, seed, label, fewer=True)
         train = load_images(spec, n_train, "train", side, seed, label, fewer=True)
-        real, second = test.subset(slice(0, half)), test.subset(slice(half, 2 * half))
-        yield Task(name_of(spec), label, train, real, second)
+        yield Task(name_of(spec), label, train, *_halves(test))
+
+
+def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Two parts as large as each other that share no patient, in the order of the images."""
+    patients, _ = pd.factorize(np.array(images.patients))
+    cut = max(1, (np.bincount(patients).cumsum() <= len(images) // 2).sum())
+    rows = np.flatnonzero(patients < cut), np.flatnonzero(patients >= cut)
+    n = min(map(len, rows))
+    return tuple(images.subset(part[:n]) for part in rows)
 
 
 class Judge:

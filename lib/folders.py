@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from lib.config import located
 from lib.imagesets import (
     SPLITS,
     Candidate,
@@ -72,7 +73,7 @@ class FolderSource:
     """
 
     def __init__(self, path: str, patient_pattern: str | None = None) -> None:
-        self.given = Path(path).expanduser()
+        self.given = located(path)
         try:
             self.pattern = re.compile(patient_pattern) if patient_pattern else None
         except re.error as error:

@@ -47,7 +47,7 @@ def fine_tune(base, images, validation, steps=400, batch_size=16, rate=3e-4, eve
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tuned.unet.parameters(), 1.0)
         optimizer.step()
-        if (step + 1) % every == 0:
+        if (step + 1) % every == 0 or step + 1 == steps:
             now = validation_loss(tuned, validation, "")
             if now < best:
                 best, kept = now, copy.deepcopy(tuned.unet.state_dict())
@@ -121,7 +121,9 @@ def floor_losses(base, train, stop, tests, steps, seed, draws: int = 8) -> list[
         tuned = fine_tune(base, train.images, stop.images, steps, seed=seed)
         return {"losses": [image_losses(tuned, test, "", draws=draws).tolist() for test in tests]}
 
-    return remembered("floors", key, ("lib.gap", "lib.denoising", "lib.base"), floor)["losses"]
+    return remembered("floors", key, ("lib.gap", "lib.denoising", "lib.base", "lib.products"), floor)[
+        "losses"
+    ]
 
 
 def summarise(gap: pd.DataFrame) -> pd.DataFrame:
@@ -132,5 +134,6 @@ def summarise(gap: pd.DataFrame) -> pd.DataFrame:
         size = name.split()[0]
         table[f"share_{size}"] = share_closed(table["empty"], table[name], table["fine-tuned"])
         table[f"sd_{size}"] = spread[name]
-    counts = gap.groupby(["dataset", "class"], sort=False)
-    return table.assign(n_test=counts["n_test"].first(), seeds=counts["seed"].nunique()).reset_index()
+    by = ["dataset", "class"]
+    seeds = gap[gap.vectors > 0].groupby(by, sort=False)["seed"].nunique()
+    return table.assign(n_test=gap.groupby(by, sort=False)["n_test"].first(), seeds=seeds).reset_index()

@@ -76,7 +76,7 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
             _update(base, concepts, losses_of)
         step += 1
         due = step in (1, shared.steps)
-        if due or step % shared.record_every == 0:
+        if due or step % shared.record_every == 0 or step % shared.validate_every == 0:
             if base.device.type != "cpu":
                 torch.accelerator.synchronize(base.device)  # what it has still to do is of the training
             pause = time.perf_counter()
@@ -97,8 +97,10 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
 
 def _check(jobs):
     tokens = [job.settings.token for job in jobs]
-    if not tokens or len({*tokens}) < len(tokens):
-        raise InversionError(f"tokens {', '.join(tokens) or 'none'}: give each concept one of its own")
+    if not tokens or len({token.lower() for token in tokens}) < len(tokens):
+        raise InversionError(
+            f"tokens {', '.join(tokens) or 'none'}: give each concept one of its own, apart in more than case"
+        )
     for name in ("steps", "record_every", "validate_every", "checkpoint_every"):
         if len(values := {getattr(job.settings, name) for job in jobs}) > 1:
             raise InversionError(f"{name} = {sorted(values)}: concepts that are trained together share it")

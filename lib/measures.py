@@ -100,7 +100,7 @@ def difficulty_table(sets, test_sets, seed: int = 0, resamples: int = 1000) -> p
                     "high": high,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["dataset", "against", "n_train", "n_test", "auc", "low", "high"])
 
 
 def _pixels(images, healthy, diseased):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.claims import CLAIMS, MISSING, NO_TRUTH, claims
 from lib.figures import COLOURS, use_style
-from lib.runs import runs_root
+from lib.runs import timings
 
 #: notebook -> what it is for, where lib.claims has no claim that it measures
 PURPOSES = {
@@ -117,12 +117,10 @@ def notebook_table(folder: Path, results: Path, profile: str) -> pd.DataFrame:
 
     results: the folder of the tables that lib.claims reads
     """
-    path = runs_root() / "timings.json"
-    timings = json.loads(path.read_text()) if path.is_file() else {}
-    scorecard, rows = claims(results), []
+    known, scorecard, rows = timings(), claims(results), []
     for notebook in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
-        seconds = timings.get(f"{profile}/{notebook.stem}")
+        seconds = known.get(f"{profile}/{notebook.stem}")
         claim, paper = next((c[:2] for c in CLAIMS if c[2].startswith(notebook.stem)), (None, None))
         rows.append(
             {

@@ -23,7 +23,7 @@ from lib.artefacts import DRAWING, TRAINING, remembered, sampled, trained
 from lib.auc import auc_interval
 from lib.config import digest
 from lib.denoising import image_losses
-from lib.diagnostic import diagnostic
+from lib.diagnostic import diagnostic, healthy_beside
 from lib.embedding import Embedding
 from lib.features import extract, load_extractor
 from lib.fidelity import Drawing, Task, chosen_images, embedding_of, untrained
@@ -36,7 +36,11 @@ from lib.tasks import token_of
 
 CONTROL, NOTHING, FLOOR = "U-Net fine-tuned", "untrained vectors", "real images"
 SPACES = ("pixels", "base", "classifier")
-DRAWS = 20  # subsets of the held-out images, each as many as there are training images
+DRAWS = 20  # subsets of the larger of training and held-out images, each as many as there are of the other
+_CODE = (
+    *("lib.privacy", "lib.diagnostic", "lib.features", "lib.fidelity", "lib.gap", "lib.classify"),
+    *("lib.resnet", "lib.metrics", "lib.auc", *DRAWING, *TRAINING),
+)
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,10 @@ def audit_row(
         "seed": seed,
         "classifier_steps": classifier_steps,
     }
-    modules = ("lib.privacy", "lib.diagnostic", "lib.features", *DRAWING, *TRAINING)
+    healthy = healthy_beside(task.second)
+    key["healthy"] = None if healthy is None else healthy.digest
     given = base, task, settings, drawing, audit, seed, classifier_steps
-    found = remembered("privacy", key, modules, lambda: _audit(*given))
+    found = remembered("privacy", key, _CODE, lambda: _audit(*given))
     naming = {"dataset": task.name, "class": task.label}
     return naming | asdict(audit) | {"seed": seed, "n_pictures": drawing.n} | found
 
@@ -118,11 +123,12 @@ def _audit(base, task, settings, drawing, audit, seed, classifier_steps):
         if space == "base":
             near = [-cdist(part, seen[0]).min(1) for part in seen[1:]]
     labels = np.repeat([1, 0], [len(members), len(held)])
+    patients, _ = pd.factorize(np.array([*members.patients, *held.patients]))
     scores = {"pictures": np.concatenate(near)}
     if losses is not None:
         scores |= {"loss": -losses[0], "shadow": losses[1] - losses[0]}
     for attack, values in scores.items():
-        area = auc_interval(labels, values)
+        area = auc_interval(labels, values, patients)
         row |= {f"auc_{attack}": area.value, f"auc_{attack}_low": area.low, f"auc_{attack}_high": area.high}
     return row
 
@@ -168,15 +174,21 @@ def memorised(base, images, steps: int, seed: int = 0):
 
 
 def distance_ratios(pictures, train, held, seed: int = 0) -> np.ndarray:
-    """[n]: distance of each of pictures [n, d] to its nearest of train [m, d] / to that of m of held [h, d].
+    """[n]: distance of each of pictures [n, d] to its nearest of train [m, d] / to that of held [h, d].
 
-    The latter is the median over DRAWS random subsets of held, so that m need not be h; m at most h.
+    Both are of equally many: of the larger set, DRAWS random subsets as large as the other. Of held the
+    median over them counts; of train the geometric mean, so that a copy of an image that only some subsets
+    hold is not lost.
     """
-    m = min(len(train), len(held))
-    to_train, apart = cdist(pictures, train[:m]).min(1), cdist(pictures, held)
-    rng = np.random.default_rng([seed, 70])
-    nearest = [apart[:, rng.permutation(len(held))[:m]].min(1) for _ in range(DRAWS)]
-    return np.maximum(to_train, 1e-9) / np.maximum(np.median(nearest, 0), 1e-9)
+    rng, m = np.random.default_rng([seed, 70]), min(len(train), len(held))
+
+    def nearest(those):
+        apart = cdist(pictures, those)
+        draws = [apart[:, rng.permutation(len(those))[:m]].min(1) for _ in range(DRAWS)]
+        return np.maximum(draws if m < len(those) else [apart.min(1)], 1e-9)
+
+    to_held = np.median(nearest(held), 0)
+    return np.exp(np.log(nearest(train)).mean(0)) / to_held
 
 
 def nearest_pairs(pictures, train, n: int) -> tuple[np.ndarray, np.ndarray]:

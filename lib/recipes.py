@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lib.embedding import check_token
+from lib.embedding import check_token, holds_token
 from lib.errors import UserError
 
 DECAYS = ("cosine", "linear", "constant")
@@ -108,8 +108,13 @@ class InversionSettings:
             )
         if self.decay not in DECAYS:
             raise InversionError(f"decay = {self.decay!r}: one of {', '.join(DECAYS)}")
-        if not self.templates or not all("{}" in t for t in self.templates):
-            raise InversionError(f"templates = {self.templates!r}: prompts that hold {{}}")
+        filled = [template.replace("{}", self.token) for template in self.templates]
+        if not filled or not all(holds_token(prompt, self.token) for prompt in filled):
+            raise InversionError(
+                f"templates = {self.templates!r}: prompts that hold {{}} as a word of its own"
+            )
+        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InversionError(f"seed = {self.seed!r}: a whole number of at least 0")
 
     def by(self, recipe: str) -> "InversionSettings":
         """These settings, changed as the recipe has it. Raises InversionError for an unknown one."""

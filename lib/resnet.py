@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from lib.config import resolve
 from lib.errors import UserError
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of its channels
@@ -115,8 +116,9 @@ def _network(settings):
         )
         return ResNetForImageClassification(config)
     try:
+        folder = resolve(settings.weights)
         return ResNetForImageClassification.from_pretrained(
-            settings.weights, num_labels=2, ignore_mismatched_sizes=True
+            folder if folder.exists() else settings.weights, num_labels=2, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]

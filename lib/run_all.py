@@ -1,70 +1,20 @@
 """Executes the numbered notebooks in order; run_all.sh installs what is needed and calls this."""
 
-import argparse
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lib import specs
 from lib.config import ROOT, ConfigError, check_value, digest, load_profile, nearest, parse_value
 from lib.errors import UserError
 from lib.notebooks import INPUTS, Job, Notebook, NotebookFailed, use_own_kernel
+from lib.options import OptionError, parser
 from lib.runs import runs_root
 from lib.session import Session, listing
 from lib.terminal import plain_text
-
-DESCRIPTION = "Makes every figure and table: installs what is needed, runs the notebooks."
-EPILOG = """\
-examples:
-  ./run_all.sh                                       everything, on two CPU cores
-  ./run_all.sh --profile smoke                       the same in minutes, to see that it runs
-  ./run_all.sh --only 02 -p dataset my/images        one notebook on a folder of your images
-  ./run_all.sh --only 02 -p dataset 'chexpert:my/CheXpert-v1.0-small?view=pa'   or on CheXpert
-  ./run_all.sh --html                                the same, then every notebook as a page in runs/html
-  ./run_all.sh --test -k phantoms                    the test suite, with pytest's options
-
-What is finished is read, not done again. Executed notebooks are kept in runs/executed; the
-environment variable MDB_RUNS names another folder than runs/, MDB_WORKERS how many processes train
-at once (one a core unless it is set)."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but for how it ends on what it does not know."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises ConfigError, which ends in one line and status 2."""
-        raise ConfigError(f"{message} (see ./run_all.sh --help)")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of ./run_all.sh."""
-    it = Parser(
-        prog="./run_all.sh",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    it.add_argument("--profile", default="mini", help="smoke, mini (default), full, sd2, rehearsal: params/")
-    it.add_argument("--only", metavar="NN,NN", help="these notebooks only, such as 03,07")
-    it.add_argument("--force", action="store_true", help="do again what is finished")
-    it.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter in every selected notebook that has it; may be repeated",
-    )
-    it.add_argument(
-        "--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786, whose workers share runs/"
-    )
-    it.add_argument("--list", action="store_true", help="list the notebooks and what is finished")
-    it.add_argument("--html", action="store_true", help="then render every notebook to static HTML")
-    it.add_argument("--test", action="store_true", help="run the tests: what follows is pytest's")
-    return it
 
 
 def select(folder: Path, only: str | None) -> list[Path]:
@@ -92,7 +42,7 @@ def absolute(name: str, value: Any) -> Any:
     return value
 
 
-def jobs(arguments: argparse.Namespace, root: Path) -> list[Job]:
+def jobs(arguments: Namespace, root: Path) -> list[Job]:
     """The selected notebooks with their parameters; raises ConfigError for any unknown name."""
     profile = load_profile(arguments.profile, root)
     everything = {p.stem: Notebook.load(p) for p in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
@@ -145,6 +95,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *workers, *rest])
     use_own_kernel()
+    os.environ["MDB_RUNS"] = str(runs_root())  # kernels work in another folder
     session = None
     try:
         arguments = parser().parse_args(argv)
@@ -160,7 +111,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         if arguments.html:
             print(f"pages: {render(todo, root)}")
         return 0
-    except ConfigError as error:
+    except (ConfigError, OptionError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     except NotebookFailed as error:

@@ -22,6 +22,7 @@ from lib.config import ROOT, digest, plain
 from lib.errors import UserError
 
 MARKER = "done.json"
+TIMINGS = "timings.json"
 FULL_TEXT = "No space left on device"
 
 
@@ -39,6 +40,14 @@ def runs_root() -> Path:
     """runs/ in the repository, or the folder named by the environment variable MDB_RUNS."""
     named = os.environ.get("MDB_RUNS")
     return Path(named).expanduser().absolute() if named else ROOT / "runs"
+
+
+def timings() -> dict[str, float]:
+    """ "profile/notebook" -> seconds of its last execution under `runs_root()`."""
+    try:
+        return json.loads((runs_root() / TIMINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or cut short by hand: nothing depends on it
+        return {}
 
 
 def code_digest(*modules: str) -> str:
@@ -104,8 +113,14 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     two processes lock two files of one name.
     """
     with naming_full_disk(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(path, "a")  # noqa: SIM115
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = open(path, "a")  # noqa: SIM115
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"{path.parent}: cannot be written ({error.strerror}): name another folder in the "
+                "environment variable MDB_RUNS"
+            ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
 from scipy.ndimage import gaussian_filter
 
-from lib.embedding import Embedding
+from lib.embedding import Embedding, holds_token
 from lib.errors import UserError, within_memory
 from lib.predictor import Predictor
 
@@ -118,10 +118,11 @@ def inpaint(
             known = scheduler.add_noise(known, noise, times[step + 1].repeat(n))
         return latents * inside + known * (1 - inside)
 
-    latents = _solve(base, states, weights, noise, generators, sampler, steps, keep)
+    with within_memory(f"n = {n} at {base.image_side} pixels"):
+        latents = _solve(base, states, weights, noise, generators, sampler, steps, keep)
+        painted = base.decode(latents)
     seam = gaussian_filter(mask.float().numpy(), blur) if blur > 0 else mask.float().numpy()
     seam = torch.from_numpy(np.where(seam > 0.01, np.maximum(seam, mask.numpy()), 0.0).astype(np.float32))
-    painted = base.decode(latents)
     return torch.where(seam > 0, image + seam * (painted - image), image).clamp(0, 1)
 
 
@@ -142,15 +143,20 @@ def _conditions(base, what, guidance, prompt, negative, embeddings):
     for embedding in named:
         embedding.check_width(base.token_width, base.name)
     vectors = {e.token: e.vectors for e in named}
-    if len({id(e) for e in named}) > len(vectors):
-        raise SamplingError(f"two embeddings share the token {named[0].token}: load one of them with token=")
+    tokens = [embedding.token for embedding in {id(e): e for e in named}.values()]
+    if len(tokens) > len(vectors):
+        twice = next(token for token in tokens if tokens.count(token) > 1)
+        raise SamplingError(f"two embeddings share the token {twice}: load one of them with token=")
     prompts = [prompt.replace("{}", p.token) if isinstance(p, Embedding) else p for p in parts]
+    for part, text in zip(parts, prompts, strict=True):
+        if isinstance(part, Embedding) and not holds_token(text, part.token):
+            raise SamplingError(f"prompt = {prompt!r}: holds no {{}} as a word of its own")
     weights = [guidance * w for w in parts.values()]
     rest = 1 - sum(weights)
     if abs(rest) > 1e-9:
         prompts, weights = [negative, *prompts], [rest, *weights]
     with torch.no_grad():
-        return base.embed(prompts, vectors), torch.tensor(weights, device=base.device)
+        return base.embed(prompts, vectors), torch.tensor(weights, dtype=torch.float32, device=base.device)
 
 
 def _noise(base, generators):
@@ -161,6 +167,9 @@ def _scheduler(base, sampler, steps):
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler = {sampler!r}: one of {', '.join(SAMPLERS)}")
     config = {k: v for k, v in base.scheduler.config.items() if not k.startswith("_")}
+    if steps > (most := config["num_train_timesteps"]):
+        raise SamplingError(f"steps = {steps}: at most {most}, the base's own")
+    config.setdefault("clip_sample", False)  # DDIM's default clips latents where the base's solver has no say
     scheduler = SAMPLERS[sampler].from_config(config)
     scheduler.set_timesteps(steps, device=base.device)
     return scheduler

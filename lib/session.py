@@ -7,7 +7,7 @@ from pathlib import Path
 from lib.config import is_hub_id
 from lib.notebooks import Job
 from lib.progress import Listener, duration
-from lib.runs import atomic_write, locked, runs_root
+from lib.runs import TIMINGS, atomic_write, locked, runs_root, timings
 from lib.terminal import Estimate, Status, table
 
 
@@ -17,8 +17,7 @@ class Session:
     def __init__(self, todo: list[Job], force: bool):
         self._jobs, self._rows = todo, {}
         self._since = time.time() if force else None
-        self._timings = runs_root() / "timings.json"
-        known = _read_timings(self._timings)
+        known = timings()
         self._estimate = Estimate(
             {job.notebook.stem: job.notebook.cells for job in todo},
             {j.notebook.stem: known[_timing_name(j)] for j in todo if _timing_name(j) in known},
@@ -50,8 +49,8 @@ class Session:
         files = job.execute(environment(job, self._since), self._listen, self._start_cell)
         seconds = time.monotonic() - self._started
         self._estimate.finish(job.notebook.stem, seconds)
-        known = _read_timings(self._timings) | {_timing_name(job): round(seconds, 1)}
-        atomic_write(self._timings, json.dumps(known, indent=1, sort_keys=True))
+        known = timings() | {_timing_name(job): round(seconds, 1)}
+        atomic_write(runs_root() / TIMINGS, json.dumps(known, indent=1, sort_keys=True))
         return "done", files
 
     def _time(self) -> str:
@@ -101,13 +100,6 @@ def _timing_name(job: Job) -> str:
     return f"{job.folder.name}/{job.notebook.stem}"
 
 
-def _read_timings(path: Path) -> dict[str, float]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or cut short by hand: nothing depends on it
-        return {}
-
-
 def _short(path: str | Path) -> str:
     """Relative to where the user is, if it lies below."""
     path = Path(path)
@@ -116,7 +108,7 @@ def _short(path: str | Path) -> str:
 
 def listing(todo: list[Job]) -> str:
     """The notebooks of `todo` as a table: which are finished, and the minutes they last took."""
-    known = _read_timings(runs_root() / "timings.json")
+    known = timings()
     rows = []
     for job in todo:
         seconds = known.get(_timing_name(job))

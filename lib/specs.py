@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from lib.config import located
 from lib.imagesets import DatasetError
 
 #: How many folders follow the prefix of each archive: a data set in its owner's own format.
@@ -48,10 +49,10 @@ def folders_of(text: str, count: int) -> list[str]:
     Raises DatasetError where no reading gives that many.
     """
     if count == 1:
-        return [os.path.expanduser(text)]
+        return [str(located(text))]
     parts = text.split(",")
     cuts = [(",".join(parts[:i]), ",".join(parts[i:])) for i in range(1, len(parts))]
-    cuts = [[os.path.expanduser(part.strip()) for part in cut] for cut in cuts if all(cut)]
+    cuts = [[str(located(part.strip())) for part in cut] for cut in cuts if all(cut)]
     if not cuts:
         raise DatasetError(f"{text}: name two folders with a comma between: IMAGES,LABELS")
     # The reading of which most folders exist; of a typing error, that cut at the first comma.
@@ -81,9 +82,13 @@ def absolute(spec: str) -> str:
 def name_of(spec: str) -> str:
     """What it is called in figures and file names.
 
-    "phantom:chest/healthy" -> "chest"; a folder -> its own name; "pcam:DIR" -> "pcam".
+    "phantom:chest/healthy" -> "chest"; a folder -> its own name; "pcam:DIR" -> "pcam", and with options
+    "chexpert:DIR?view=pa" -> "chexpert-view-pa".
     """
     prefix, rest = prefix_of(spec)
     if prefix == "phantom":
         return rest.partition("/")[0]
-    return prefix if prefix in FOLDERS else Path(spec).name
+    if prefix not in FOLDERS:
+        return Path(spec).name
+    options = (part for option in options_of(rest)[1].items() for part in option)
+    return "-".join([prefix, *(re.sub(r"\W+", "-", part) for part in options)])

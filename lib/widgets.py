@@ -147,7 +147,7 @@ class Prompt(Panel):
         super().__init__(
             [self.caption, files, self.known, *self.sampling.values(), self.n, self.go], "prompt"
         )
-        for embedding in library.values():
+        for embedding in (library or {}).values():
             self.add(embedding)
         self.load.on_click(lambda _: self.work(self._load_named))
         self.upload.observe(lambda _: self.work(self._load_uploaded), "value")

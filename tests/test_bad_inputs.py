@@ -12,8 +12,9 @@ from PIL import Image
 from lib.base import load_base
 from lib.classify import Cases, Classifier, ClassifierSettings, Training
 from lib.datasets import load_images
+from lib.embedding import Embedding
 from lib.errors import UserError
-from lib.inversion import InversionSettings, invert
+from lib.inversion import InversionSettings, invert, invert_many
 from lib.sampling import generate, inpaint
 
 
@@ -41,6 +42,14 @@ def place(tmp_path_factory):
 
 
 PIXELS = torch.zeros(2, 3, 64, 64)
+
+
+def vectors(base, *tokens):
+    """An embedding of one vector for each token; the only one, if it is one."""
+    found = [Embedding(torch.ones(1, base.token_width), token) for token in tokens]
+    return found if len(found) > 1 else found[0]
+
+
 ONE_CLASS = Cases(np.zeros((3, 3, 8, 8), np.float32), np.ones(3, bool))
 
 #: What is done, in a place and with a base -> what the line says.
@@ -84,6 +93,9 @@ PICTURES = {
     lambda b: generate(b, "plain red", 1, steps=0): "steps = 0",
     lambda b: generate(b, "plain red", 1, sampler="heun"): "ddim, euler_a, dpm",
     lambda b: generate(b, "plain red", 1, guidance=float("nan")): "finite",
+    lambda b: generate(b, "plain red", 1, steps=1001): "at most 1000",
+    lambda b: generate(b, vectors(b, "<x>"), 1, prompt="plain red"): "holds no {} as a word of its own",
+    lambda b: generate(b, dict.fromkeys(vectors(b, "<a>", "<x>", "<x>"), 1), 1): "share the token <x>",
     lambda b: inpaint(b, "plain red", PIXELS[0], np.zeros((64, 64))): "empty",
     lambda b: inpaint(b, "plain red", PIXELS[0], np.ones((32, 32))): "32",
 }
@@ -93,6 +105,9 @@ TRAININGS = {
     lambda b: InversionSettings("<x>", learning_rate=-1.0): "learning_rate",
     lambda b: InversionSettings("<x>", decay="exponential"): "decay",
     lambda b: InversionSettings("<x>", templates=("no place",)): "templates",
+    lambda b: InversionSettings("x", templates=("many {}s",)): "as a word of its own",
+    lambda b: InversionSettings("<x>", seed=-1): "seed = -1",
+    lambda b: invert_many(b, {"<x>": PIXELS, "<X>": PIXELS}, vectors=1): "apart in more than case",
     lambda b: invert(b, PIXELS, "two words", vectors=1, steps=1): "token 'two words' must be one word",
     lambda b: invert(b, PIXELS, "<x>", vectors=1, steps=1, init=" "): "no word to start from",
 }

@@ -48,6 +48,7 @@ def test_what_is_emphasised_is_compared_with_the_healthy_alike():
         for (condition, times), value in values.items()
         for i in range(4)
     ]
-    gain = summarise(pd.DataFrame(rows), {"prostate": 0.5}).set_index(["condition", "emphasis"]).gain
+    summary = summarise(pd.DataFrame(rows), {("prostate", "disc"): 0.5})
+    gain = summary.set_index(["condition", "emphasis"]).gain
     assert gain["diseased", 1] == pytest.approx(0.2) and gain["diseased", 3] == pytest.approx(1.0)
     assert gain["original", 1] == pytest.approx(-0.1) and np.allclose(gain["healthy"], 0)

@@ -447,3 +447,4 @@ def test_a_card_says_what_the_header_says_and_no_more(tmp_path, emb):
         assert part in page
     bare = Embedding(emb.vectors, "<x>")
     assert "not recorded" in card(bare) and bare.digest in card(bare)
+    assert "not recorded" in card(Embedding(emb.vectors, "<x>", {"settings": "lr 0.005", "versions": "[1]"}))

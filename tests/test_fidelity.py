@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_archives import write_chexpert, write_pcam, xray
 
+from lib.cohorts import cohorts
 from lib.fidelity import (
     Drawing,
     Judge,
@@ -17,6 +19,7 @@ from lib.fidelity import (
 )
 from lib.inversion import InversionSettings
 from lib.metrics import METRICS
+from lib.pcam import PCam
 
 SETTINGS = InversionSettings(steps=2, batch_size=2, record_every=1)
 DRAWING = Drawing(n=5, guidance=2.0, steps=2)
@@ -79,6 +82,25 @@ def test_nothing_that_is_compared_was_trained_on():
         ids = [set(part.ids) for part in (task.train, task.real, task.second)]
         assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
         assert [len(i) for i in ids] == [6, 4, 4]
+
+
+def test_no_patient_is_on_both_sides_of_a_comparison(tmp_path):
+    rows = [xray(p, study=s, Pneumonia="1.0") for p in range(1, 61) for s in range(4)]
+    write_chexpert(tmp_path, rows)
+    (task,) = tasks(f"chexpert:{tmp_path}", 4, 5, 8, 0)
+    patients = [set(part.patients) for part in (task.train, task.real, task.second)]
+    assert len(task.real) == len(task.second) > 1
+    assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+
+
+def test_no_more_is_read_than_is_used(tmp_path, monkeypatch):
+    """PatchCamelyon has 262,144 patches."""
+    write_pcam(tmp_path, {"train": 400, "valid": 400, "test": 400})
+    read, plain = [], PCam._read
+    monkeypatch.setattr(PCam, "_read", lambda *given: read.append(given) or plain(*given))
+    list(tasks(f"pcam:{tmp_path}", 4, 4, 8, 0))
+    list(cohorts(f"pcam:{tmp_path}", 8, 4, 8, 8, 8, 0))
+    assert 0 < len(read) < 60
 
 
 @pytest.mark.slow

@@ -45,8 +45,9 @@ def test_the_summary_takes_the_mean_over_seeds():
     losses = {"empty": [0.5], "caption": [0.45], "8 vectors": [0.3, 0.4], "fine-tuned": [0.25]}
     table = pd.DataFrame(
         {"dataset": "a", "class": "b", "condition": c, "seed": s, "loss": loss, "n_test": 9}
+        | {"vectors": 8 if c == "8 vectors" else 0}
         for c, values in losses.items()
-        for s, loss in enumerate(values)
+        for s, loss in enumerate(values, 3 if c == "8 vectors" else 0)
     )
     share = summarise(table).iloc[0]
     assert share.share_8 == pytest.approx((0.5 - 0.35) / 0.25) and share.sd_8 == pytest.approx(
@@ -58,6 +59,13 @@ def test_the_summary_takes_the_mean_over_seeds():
 def test_no_sizes_no_gap(base):
     sets = [("prostate", "tumour", few("train"), None, few("test"))]
     assert not len(gap_table(base, sets, {}, SETTINGS, (), (0,), 1))
+
+
+def test_the_floor_is_stopped_at_its_last_update_too(base, pictures):
+    tuned = fine_tune(base, pictures[:4], pictures[:4], steps=3, batch_size=2, every=40)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(tuned.unet.parameters(), base.unet.parameters(), strict=True)
+    )
 
 
 def test_the_floor_learns_and_leaves_the_base_alone(base, pictures):

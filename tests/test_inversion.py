@@ -271,6 +271,13 @@ def test_patience_stops_a_run_whose_held_out_loss_falls_no_more(base, pictures, 
     assert whole[-1].step == 8
 
 
+def test_held_out_losses_come_between_records_too(base, pictures):
+    settings = InversionSettings("<x>", **SMALL | {"steps": 12, "record_every": 5, "validate_every": 4})
+    records = list(train(base, pictures, settings, pictures[:2]))
+    assert [r.step for r in records] == [1, 4, 5, 8, 10, 12]
+    assert [r.step for r in records if r.validation_loss is not None] == [1, 4, 8, 12]
+
+
 def test_norms_are_pulled_to_the_vocabularys(base, pictures):
     target = float(base.token_table.norm(dim=1).mean())
     settings = InversionSettings("<x>", steps=6, learning_rate=1.0, norm_pull=1.0, **SMALL)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from lib import shards
-from lib.autoencoder import build_autoencoder, set_encoder
+from lib.autoencoder import build_autoencoder, set_encoder, train_decoder
 from lib.base import load_base
 from lib.mini import build_text_encoder, build_tokenizer, export
 from lib.painting import render
@@ -127,6 +127,19 @@ def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
     list(stages(tmp_path / "further", tmp_path / "second", further, start=tmp_path / "model"))
     told = json.loads((tmp_path / "second" / "recipe.json").read_text())
     assert [run["seed"] for run in told] == [TINY.seed, 1]  # of both runs, in order
+
+
+def test_a_decoder_whose_training_was_interrupted_goes_on(tmp_path, monkeypatch):
+    for module in ("lib.shards", "lib.pretrain", "lib.autoencoder"):
+        monkeypatch.setattr(f"{module}.SHARD", 8)
+    settings, checkpoint = replace(TINY, decoder_samples=64), tmp_path / "autoencoder.pt"
+    shards.write_shard(tmp_path / "scenes", 0, settings)
+    train = lambda: train_decoder(settings, tmp_path / "scenes", range(1), checkpoint, every=1)  # noqa: E731
+    first = [record for record, _ in zip(train(), range(12), strict=False)]
+    assert not checkpoint.exists()
+    rest = list(train())
+    assert first[-1].samples == 48 and [r.samples for r in rest] == [44, 48, 52, 56, 60, 64]
+    assert [p.name for p in tmp_path.glob("*.pt")] == [checkpoint.name]
 
 
 def test_export_keeps_the_weights_in_half_precision(tmp_path, tokenizer):

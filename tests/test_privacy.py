@@ -53,6 +53,12 @@ class TestDistances:
         ratios = [distance_ratios(pictures, self.points[i : i + 5], held) for i in range(0, 100, 5)]
         assert np.exp(np.log(ratios).mean()) == pytest.approx(1, abs=0.05)
 
+    def test_a_copy_of_any_training_image_is_seen_beside_few_held_out_ones(self):
+        train, held = self.points[:100], self.points[100:130]
+        strangers = distance_ratios(self.points[200:205], train, held)
+        copies = distance_ratios(train[60:65] + 1e-6, train, held)
+        assert copies.max() < 0.1 < strangers.min()
+
     def test_the_nearest_pairs_are_the_nearest(self):
         images = self.points[:20].reshape(20, 2, 2, 2)
         drawn, known = nearest_pairs(images[[3, 7]] + np.array([5.0, 0.01])[:, None, None, None], images, 1)

@@ -387,6 +387,15 @@ def test_run_all_sh_installs_once_and_again_when_the_requirements_change(checkou
     assert shell(moved)[1].count("pip install") == 1
 
 
+def test_help_needs_no_installation(checkout):
+    for name in ("__init__.py", "errors.py", "options.py"):
+        (checkout / "lib").mkdir(exist_ok=True)
+        (checkout / "lib" / name).write_bytes((ROOT / "lib" / name).read_bytes())
+    done, calls = shell(checkout, "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: ./run_all.sh") and "--only" in done.stdout
+    assert "pip install" not in calls
+
+
 def test_an_installation_that_fails_shows_why_and_is_tried_again(checkout):
     done, calls = shell(checkout, BROKEN="1")
     assert done.returncode == 1

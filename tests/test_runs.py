@@ -9,6 +9,7 @@ import time
 import pytest
 
 from lib import runs
+from lib.errors import UserError
 from lib.runs import DiskFullError, Run, atomic_write, cached, code_digest, path_digest
 
 
@@ -34,6 +35,12 @@ def test_the_environment_names_the_root(tmp_path, monkeypatch):
     monkeypatch.setenv("MDB_RUNS", str(tmp_path / "elsewhere"))
     folder = cached("things", 1, lambda folder: None)
     assert folder.is_relative_to(tmp_path / "elsewhere" / "things")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name another folder in the environment variable MDB_RUNS"):
+        cached("part", {}, lambda folder: None, tmp_path / "file" / "runs")
 
 
 def test_what_raises_leaves_nothing(tmp_path):

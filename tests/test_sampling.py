@@ -1,9 +1,12 @@
 """Sampling against plain diffusers, composition, and what inpainting may touch."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers.configuration_utils import FrozenDict
 
 from lib.config import ROOT
 from lib.embedding import Embedding
@@ -68,6 +71,22 @@ def test_composition_is_the_formula(base, pair):
         mixed = nothing + 2.5 * (0.3 * (one - nothing) + 0.9 * (two - nothing))
     latents = scheduler.step(mixed, time, noise).prev_sample
     torch.testing.assert_close(ours, base.decode(latents), atol=1e-4, rtol=0)
+
+
+def test_whole_numbers_are_weights_as_any(base, pair):
+    ones, floats = (
+        generate(base, dict.fromkeys(pair, one), 1, steps=2, guidance=2 * one) for one in (1, 1.0)
+    )
+    assert torch.equal(ones, floats)
+
+
+def test_ddim_clips_no_latents_where_the_bases_solver_says_nothing_of_it(base, pair):
+    silent = copy.copy(base)
+    silent.scheduler = EulerDiscreteScheduler.from_config(base.scheduler.config)
+    silent.scheduler._internal_dict = FrozenDict(
+        {k: v for k, v in silent.scheduler.config.items() if k != "clip_sample" and not k.startswith("_")}
+    )
+    torch.testing.assert_close(generate(silent, pair[0], 1, steps=3), generate(base, pair[0], 1, steps=3))
 
 
 def test_a_caption_may_hold_embeddings(base, pair):
