@@ -50,7 +50,7 @@ U-Net and the text encoder were trained from random weights.
 
 ## Recipe
 
-`python -m lib.pretrain runs/pretrain models/mini`, or notebook 99; every setting is in `recipe.json`. AdamW
+`python -m lib.pretrain runs/pretrain runs/mini`, or notebook 99; every setting is in `recipe.json`. AdamW
 at {rate:g}, {warmup} updates of warm-up, linear decay over the last {decay_share:.0%}; batch {batch_size} a
 process; EMA {ema:g}; captions dropped with probability {caption_dropout:g}; seed {seed}. Trained on:
 {device}.

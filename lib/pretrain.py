@@ -5,16 +5,16 @@ shards, an autoencoder learns to compress them, its latents are written once, an
 and the U-Net learn together to denoise the latents under their captions. `export` writes the result
 as an ordinary diffusers StableDiffusionPipeline folder.
 
-    python -m lib.pretrain runs/pretrain models/mini     # all stages, resuming what is there
+    python -m lib.pretrain runs/pretrain runs/mini     # all stages, resuming what is there
 
 The last stage is the long one, and can use several processes once the others are done:
 
-    python -m lib.pretrain runs/pretrain models/mini --samples 0
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m lib.pretrain runs/pretrain models/mini
+    python -m lib.pretrain runs/pretrain runs/mini --samples 0
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m lib.pretrain runs/pretrain runs/mini
 
 or a GPU, on which it computes in bfloat16 and replays its updates (lib.graphs):
 
-    python -m lib.pretrain runs/pretrain models/mini --device cuda --batch-size 512
+    python -m lib.pretrain runs/pretrain runs/mini --device cuda --batch-size 512
 """
 
 import argparse

@@ -135,10 +135,11 @@ def evidence(results: Path) -> str:
 
 
 def privacy(results: Path) -> str:
-    """What tells an embedding's training images from others, beside a U-Net that memorised."""
+    """What tells training images from others, beside a second real sample and a U-Net that memorised."""
     rows = []
     for table in _everywhere(results, "10_sharing_and_privacy", "auc_shadow"):
-        full = table[table.auc_shadow.notna() & table.vectors.isin((0, table.vectors.max()))]
+        nothing = table.kind == "real images"
+        full = table[(table.auc_shadow.notna() | nothing) & table.vectors.isin((0, table.vectors.max()))]
         for _, r in full.drop_duplicates(["dataset", "kind", "n_train"]).iterrows():
             what = f"{r.vectors} vectors" if r.vectors else r.kind
             cells = [
@@ -158,6 +159,8 @@ def _everywhere(results, stem, column):
 
 
 def _span(value, low, high, digits):
+    if np.isnan(value):
+        return "-"
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib import config
-from lib.config import Config, ConfigError, digest, load_profile, parse_value
+from lib.config import ROOT, Config, ConfigError, digest, load_profile, located, parse_value
 
 
 @dataclass(frozen=True)
@@ -202,3 +202,10 @@ def test_resolve_looks_here_first_then_in_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "notebooks")
     assert config.resolve(".") == tmp_path.resolve()
     assert config.resolve("lib") == tmp_path.resolve() / "lib"
+
+
+def test_a_path_is_found_from_the_root_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert located("models/mini") == ROOT / "models" / "mini" and located("nowhere") == Path("nowhere")
+    (tmp_path / "models" / "mini").mkdir(parents=True)
+    assert located("models/mini") == Path("models/mini")

@@ -14,6 +14,7 @@ from lib.datasets import READERS, DatasetError, classes, load_images, splits
 from lib.fidelity import tasks
 from lib.folders import FolderSource, read_image
 from lib.imagesets import UnreadableError, assigned_split
+from lib.specs import name_of
 from lib.tasks import training_sets
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -45,6 +46,11 @@ def divided(tmp_path):
         for label in ("normal", "tumour"):
             fill(root / split / label, count)
     return root
+
+
+def test_options_are_part_of_what_an_archive_is_called():
+    assert name_of("chexpert:my/data") == "chexpert" and name_of("my/images") == "images"
+    assert name_of("chexpert:data?view=ap&classes=healthy,edema") == "chexpert-view-ap-classes-healthy-edema"
 
 
 def test_a_class_called_healthy_is_the_first(tmp_path):
