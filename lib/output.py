@@ -6,7 +6,7 @@ from lib import figures
 from lib.config import resolve
 from lib.progress import outputs
 from lib.runs import atomic_write, runs_root
-from lib.specs import name_of
+from lib.specs import file_name_of
 
 
 class Output:
@@ -14,12 +14,13 @@ class Output:
 
     Numbers measured on a data set of the user's go to results/real-<notebook>-<name>.csv, and the
     figures, which show patients, to runs/real/<name>/, where git does not look; so do tables of patients.
+    <name> is lib.specs.file_name_of the data set.
     """
 
     def __init__(self, root: str, notebook: str, dataset: str | None = None):
         self._root = resolve(root)
         self._notebook, self._written = notebook, []
-        self._real = None if dataset is None or dataset.startswith("phantom:") else name_of(dataset)
+        self._real = None if dataset is None or dataset.startswith("phantom:") else file_name_of(dataset)
 
     @property
     def real(self) -> bool:

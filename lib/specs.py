@@ -82,13 +82,17 @@ def absolute(spec: str) -> str:
 def name_of(spec: str) -> str:
     """What it is called in figures and file names.
 
-    "phantom:chest/healthy" -> "chest"; a folder -> its own name; "pcam:DIR" -> "pcam", and with options
-    "chexpert:DIR?view=pa" -> "chexpert-view-pa".
+    "phantom:chest/healthy" -> "chest"; a folder -> its own name; "pcam:DIR" -> "pcam".
     """
     prefix, rest = prefix_of(spec)
     if prefix == "phantom":
         return rest.partition("/")[0]
-    if prefix not in FOLDERS:
-        return Path(spec).name
-    options = (part for option in options_of(rest)[1].items() for part in option)
-    return "-".join([prefix, *(re.sub(r"\W+", "-", part) for part in options)])
+    return prefix if prefix in FOLDERS else Path(spec).name
+
+
+def file_name_of(spec: str) -> str:
+    """`name_of`, with an archive's options: "chexpert:DIR?view=pa" -> "chexpert-view-pa"."""
+    prefix, rest = prefix_of(spec)
+    options = options_of(rest)[1] if prefix in FOLDERS else {}
+    parts = (part for option in options.items() for part in option)
+    return "-".join([name_of(spec), *(re.sub(r"\W+", "-", part) for part in parts)])

@@ -14,7 +14,7 @@ from lib.datasets import READERS, DatasetError, classes, load_images, splits
 from lib.fidelity import tasks
 from lib.folders import FolderSource, read_image
 from lib.imagesets import UnreadableError, assigned_split
-from lib.specs import name_of
+from lib.specs import file_name_of, name_of
 from lib.tasks import training_sets
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -48,9 +48,10 @@ def divided(tmp_path):
     return root
 
 
-def test_options_are_part_of_what_an_archive_is_called():
-    assert name_of("chexpert:my/data") == "chexpert" and name_of("my/images") == "images"
-    assert name_of("chexpert:data?view=ap&classes=healthy,edema") == "chexpert-view-ap-classes-healthy-edema"
+def test_options_are_part_of_what_an_archives_files_are_called():
+    assert file_name_of("chexpert:my/data") == "chexpert" and file_name_of("my/images") == "images"
+    spec = "chexpert:data?view=ap&classes=healthy,edema"
+    assert file_name_of(spec) == "chexpert-view-ap-classes-healthy-edema" and name_of(spec) == "chexpert"
 
 
 def test_a_class_called_healthy_is_the_first(tmp_path):

@@ -9,6 +9,7 @@ from made_archives import MadePiCai, write_chexpert, write_pcam, xray
 from PIL import Image
 
 from lib.run_all import main
+from lib.specs import file_name_of
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +64,9 @@ def test_an_archive_goes_the_same_way(tmp_path, monkeypatch, write):
     monkeypatch.setenv("MDB_RUNS", str(tmp_path / "runs"))
     options = ["--profile", "smoke", "--only", "02", "-p", "output", str(tmp_path)]
     assert main([*options, "-p", "dataset", spec]) == 0
-    table = pd.read_csv(tmp_path / "results" / f"real-02_textual_inversion-{write.__name__}.csv")
+    table = pd.read_csv(tmp_path / "results" / f"real-02_textual_inversion-{file_name_of(spec)}.csv")
     assert list(table["class"]) == names and (table.images == 8).all()
-    private = tmp_path / "runs" / "real" / write.__name__
+    private = tmp_path / "runs" / "real" / file_name_of(spec)
     split = pd.read_csv(private / "results" / "02_textual_inversion-split.csv")
     assert set(split.label) == set(names) and split.groupby("patient").split.nunique().eq(1).all()
     assert split.rule.str.contains("seed").all()
