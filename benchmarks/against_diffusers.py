@@ -5,9 +5,9 @@
 The script is examples/textual_inversion/textual_inversion.py of the diffusers repository; it needs accelerate
 and, of torchvision, RandomHorizontalFlip alone, which is supplied here where no torchvision is installed.
 A B A B: each run is a process of its own. Images are 1024-pixel PNGs, as a user has them. Prints steps per
-second after the first five, steps per second of the whole (encoding of images included, loading of weights
-not), peak memory, the ratio of each pair, and the loss on held-out images under fixed noise of what both have
-learned. Each trains at its own rate: the script at the paper's constant 5e-3, ours at its default.
+second after the first five, steps per second of the whole (reading and encoding of images included, loading
+of weights not), peak memory, the ratio of each pair, and the loss on held-out images under fixed noise of what
+both have learned. Each trains at its own rate: the script at the paper's constant 5e-3, ours at its default.
 """
 
 import argparse
@@ -174,7 +174,8 @@ def main() -> None:
     rows, how = [], asked.precision
     if asked.ours_precision:
         how = f"script {how}, ours {asked.ours_precision}"
-    for name, text in (("steps_per_second", "once under way"), ("overall", "encoding of images included")):
+    whole = f"reading and encoding of {asked.images} images included, {asked.steps} steps"
+    for name, text in (("steps_per_second", "once under way"), ("overall", whole)):
         ratios = [a[name] / b[name] for a, b in zip(found["ours"], found["script"], strict=True)]
         rows.append(row(f"{how}: ours / the script, {text}", ratios, "1"))
     for which, runs in found.items():
