@@ -6,8 +6,9 @@ The script is examples/textual_inversion/textual_inversion.py of the diffusers r
 and, of torchvision, RandomHorizontalFlip alone, which is supplied here where no torchvision is installed.
 A B A B: each run is a process of its own. Images are 1024-pixel PNGs, as a user has them. Prints steps per
 second after the first five, steps per second of the whole (reading and encoding of images included, loading
-of weights not), peak memory, the ratio of each pair, and the loss on held-out images under fixed noise of what
-both have learned. Each trains at its own rate: the script at the paper's constant 5e-3, ours at its default.
+of weights not), peak memory, the ratio of each pair, and the loss on held-out images under fixed noise of
+what both have learned. Each trains at its own rate: the script at the paper's constant 5e-3, ours at its
+default.
 """
 
 import argparse
