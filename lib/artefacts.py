@@ -42,12 +42,14 @@ class Trained:
         }
 
 
-#: What decides an embedding, and a picture.
+#: What decides what a base sees in an image, a loss, an embedding, and a picture.
+SEEING = ("lib.base", "lib.products")
+LOSSES = ("lib.denoising", *SEEING)
 TRAINING = (
     *("lib.inversion", "lib.training", "lib.recipes", "lib.starts", "lib.scenes", "lib.world"),
-    *("lib.denoising", "lib.base", "lib.products", "lib.graphs"),
+    *("lib.graphs", *LOSSES),
 )
-DRAWING = ("lib.sampling", "lib.predictor", "lib.base", "lib.products", "lib.graphs")
+DRAWING = ("lib.sampling", "lib.predictor", "lib.graphs", *SEEING)
 
 
 def trained(base, images, settings, validation=None, text=""):

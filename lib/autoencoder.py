@@ -121,7 +121,7 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
         for part, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
             part.load_state_dict(state[name])
         update = state["update"]
-    rng = np.random.default_rng([settings.seed, update] if update else settings.seed)
+    rng = np.random.default_rng([settings.seed, update])
     while update < updates:
         pixels = load_pixels(scenes, shards[int(rng.integers(len(shards)))])
         for rows in np.array_split(rng.permutation(SHARD), SHARD // batch)[: updates - update]:

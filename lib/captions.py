@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.artefacts import remembered
+from lib.artefacts import LOSSES, remembered
 from lib.denoising import validation_loss
 from lib.imagesets import ImageSet
 from lib.starts import knows_the_world, told_by_tiles
@@ -53,6 +53,4 @@ def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str,
         losses = [validation_loss(base, few, caption, draws=2) for caption in candidates]
         return {"caption": candidates[int(np.argmin(losses))]}
 
-    return remembered(
-        "captions", key, ("lib.captions", "lib.starts", "lib.denoising", "lib.base", "lib.products"), lowest
-    )["caption"]
+    return remembered("captions", key, ("lib.captions", "lib.starts", *LOSSES), lowest)["caption"]

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from lib.auc import auc
-from lib.config import digest, resolve
+from lib.config import digest
 from lib.progress import progress
 from lib.resnet import IMAGENET, Classifier, ClassifierSettings, ClassifyError, augment
 from lib.runs import Run, atomic_write, code_digest, path_digest
@@ -230,8 +230,8 @@ def diagnose(
         cases = cases + synthetic.take(numbers[1])
     digests = [part.digest for part in (cases, validation)] + [digest(test.images)]
     key = {"cases": digests, "settings": asdict(settings), "code": code_digest("lib.classify", "lib.resnet")}
-    if settings.weights and (folder := resolve(settings.weights)).exists():
-        key["weights"] = path_digest(folder)
+    if settings.folder:
+        key["weights"] = path_digest(settings.folder)
     run = Run(None, "classifiers", key)
     if not run.done:
         with run.locked():

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr, t
 
-from lib.artefacts import remembered, sampled, trained
+from lib.artefacts import SEEING, remembered, sampled, trained
 from lib.config import digest
 from lib.datasets import classes, load_images, splits
 from lib.embedding import Embedding
@@ -26,7 +26,7 @@ from lib.starts import initial_vectors
 from lib.sweep import sweep
 from lib.tasks import name_of, token_of
 
-_CODE = ("lib.features", "lib.metrics", "lib.fidelity", "lib.base", "lib.products")
+_CODE = ("lib.features", "lib.metrics", "lib.fidelity", *SEEING)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.artefacts import remembered, trained_together
+from lib.artefacts import LOSSES, remembered, trained_together
 from lib.captions import best_caption
 from lib.denoising import denoising_loss, image_losses, validation_loss
 from lib.inversion import Job
@@ -121,9 +121,7 @@ def floor_losses(base, train, stop, tests, steps, seed, draws: int = 8) -> list[
         tuned = fine_tune(base, train.images, stop.images, steps, seed=seed)
         return {"losses": [image_losses(tuned, test, "", draws=draws).tolist() for test in tests]}
 
-    return remembered("floors", key, ("lib.gap", "lib.denoising", "lib.base", "lib.products"), floor)[
-        "losses"
-    ]
+    return remembered("floors", key, ("lib.gap", *LOSSES), floor)["losses"]
 
 
 def summarise(gap: pd.DataFrame) -> pd.DataFrame:

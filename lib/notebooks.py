@@ -21,7 +21,6 @@ from lib.runs import (
     is_disk_full,
     naming_full_disk,
     path_digest,
-    timings,
 )
 from lib.specs import local_folders
 
@@ -39,9 +38,7 @@ SHELL = {
     "terminal",
 }
 #: Parameters whose value may name a local file or folder that the notebook reads.
-INPUTS = ("dataset", "base", "weights", "theirs")
-#: It shows what the others came to: their tables and figures, and the minutes they took.
-OVERVIEW = "00_overview"
+INPUTS = ("dataset", "base", "weights", "theirs", "tables", "pictures")
 
 
 class NotebookError(UserError):
@@ -126,10 +123,6 @@ class Job:
                 for file in local_folders(text) if isinstance(text, str) else ():
                     if resolve(file).exists():
                         inputs[file] = path_digest(resolve(file))
-        if self.notebook.stem == OVERVIEW:
-            shown = [file for name in ("results", "figures") for file in (ROOT / name).glob("*.*")]
-            inputs |= {str(f): path_digest(f) for f in shown if not f.name.startswith(OVERVIEW)}
-            inputs["minutes"] = {k: v for k, v in timings().items() if not k.endswith(OVERVIEW)}
         source = self.notebook.source_digest
         return digest([source, self.parameters, inputs, library_digest()])
 

@@ -1,6 +1,7 @@
 """The classifier itself: ResNet-18 (He et al. 2016) by transformers, its settings and its augmentation."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,6 +60,12 @@ class ClassifierSettings:
         if self.decay not in ("cosine", "constant"):
             raise ClassifyError(f"decay = {self.decay!r}: cosine or constant")
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the weights lie, if they are a local folder and no hub id."""
+        found = resolve(self.weights) if self.weights else None
+        return found if found and found.exists() else None
+
     def rate(self, step: int) -> float:
         """The learning rate of update `step` (from 0)."""
         rise = min(1.0, (step + 1) / max(1.0, self.warmup * self.steps))
@@ -116,9 +123,8 @@ def _network(settings):
         )
         return ResNetForImageClassification(config)
     try:
-        folder = resolve(settings.weights)
         return ResNetForImageClassification.from_pretrained(
-            folder if folder.exists() else settings.weights, num_labels=2, ignore_mismatched_sizes=True
+            settings.folder or settings.weights, num_labels=2, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]

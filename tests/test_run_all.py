@@ -15,7 +15,6 @@ import pytest
 
 from lib import notebooks
 from lib.config import ROOT
-from lib.options import parser
 from lib.progress import Listener, OutputError, outputs, progress
 from lib.run_all import jobs, main
 from lib.session import environment
@@ -388,35 +387,15 @@ def test_run_all_sh_installs_once_and_again_when_the_requirements_change(checkou
     assert shell(moved)[1].count("pip install") == 1
 
 
-def test_the_overview_is_done_again_when_what_it_shows_has_changed(root, monkeypatch):
-    monkeypatch.setattr(notebooks, "ROOT", root)
-    (root / "results").mkdir()
-    (root / "runs").mkdir()
-    write_notebook(root / "notebooks" / "00_overview.ipynb")
-
-    def digest():
-        given = parser().parse_args(["--only", "00"])
-        return jobs(given, root)[0].digest
-
-    found = [digest()]
-    for file, text in (
-        ("results/claims.csv", "claim"),
-        ("runs/timings.json", '{"mini/01_good": 3}'),
-        ("runs/timings.json", '{"mini/01_good": 3, "mini/00_overview": 3}'),
-    ):
-        (root / file).write_text(text)
-        found.append(digest())
-    assert len({*found[:3]}) == 3 and found[3] == found[2]
-
-
-def test_weights_are_an_input(root):
-    write_notebook(root / "notebooks" / "06_weighs.ipynb", 'weights = "net"')
-    (root / "net").mkdir()
-    notebook = notebooks.Notebook.load(root / "notebooks" / "06_weighs.ipynb")
+@pytest.mark.parametrize("name", ["weights", "theirs", "tables", "pictures"])
+def test_what_lies_in_a_folder_that_is_read_is_an_input(root, name):
+    write_notebook(root / "notebooks" / "06_reads.ipynb", f'{name} = "folder"')
+    (root / "folder").mkdir()
+    notebook = notebooks.Notebook.load(root / "notebooks" / "06_reads.ipynb")
     digests = []
     for text in ("one", "two"):
-        (root / "net" / "config.json").write_text(text)
-        digests.append(notebooks.Job(notebook, {"weights": str(root / "net")}, root / "out").digest)
+        (root / "folder" / "file").write_text(text)
+        digests.append(notebooks.Job(notebook, {name: str(root / "folder")}, root / "out").digest)
     assert digests[0] != digests[1]
 
 
