@@ -35,15 +35,11 @@ class DiagnosticFeatures(torch.nn.Module):
         return (self._classifier.features(images) - self._mean) / self._deviation
 
 
-def diagnostic(diseased: ImageSet, steps: int) -> DiagnosticFeatures | None:
-    """The features of a classifier that tells `diseased` from as many images of the set's first class.
+def diagnostic(healthy: ImageSet, diseased: ImageSet, steps: int) -> DiagnosticFeatures:
+    """The features of a classifier that tells `diseased` from `healthy`, such as `healthy_beside` gives.
 
-    Healthy images come from the same split of the same data set. None where that has no other class. Trained
-    once, for `steps` updates, on the CPU, and read again. Raises DatasetError and ClassifyError.
+    Trained once, for `steps` updates, on the CPU, and read again. Raises ClassifyError.
     """
-    healthy = healthy_beside(diseased)
-    if healthy is None:
-        return None
     settings = replace(SETTINGS, side=min(healthy.images.shape[-1], PAPER_SIDE), steps=steps)
     held, learn = (Cases.of(*parts) for parts in zip(_cut(healthy), _cut(diseased), strict=True))
     key = {"cases": [learn.digest, held.digest], "settings": asdict(settings)}
@@ -63,7 +59,10 @@ def diagnostic(diseased: ImageSet, steps: int) -> DiagnosticFeatures | None:
 
 
 def healthy_beside(diseased: ImageSet) -> ImageSet | None:
-    """As many images of the first class of the same split and data set; None where that is their own."""
+    """As many images of the first class of the same split and data set; None where that is their own.
+
+    Raises DatasetError.
+    """
     first, side = classes(diseased.spec)[0], diseased.images.shape[-1]
     if first in diseased.classes:
         return None

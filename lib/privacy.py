@@ -105,16 +105,16 @@ def audit_row(
     }
     healthy = healthy_beside(task.second)
     key["healthy"] = None if healthy is None else healthy.digest
-    given = base, task, settings, drawing, audit, seed, classifier_steps
+    given = base, task, healthy, settings, drawing, audit, seed, classifier_steps
     found = remembered("privacy", key, _CODE, lambda: _audit(*given))
     naming = {"dataset": task.name, "class": task.label}
     return naming | asdict(audit) | {"seed": seed, "n_pictures": drawing.n} | found
 
 
-def _audit(base, task, settings, drawing, audit, seed, classifier_steps):
+def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps):
     members, held, pictures, losses = prepare(base, task, settings, drawing, audit, seed)
     row = {"n_held": len(held)}
-    for space, see in _eyes(base, task, classifier_steps).items():
+    for space, see in _eyes(base, task, healthy, classifier_steps).items():
         seen = [see(images) for images in (pictures, members.images, held.images)]
         ratios = distance_ratios(*seen, seed)
         low, high = np.exp(mean_interval(np.log(ratios)))
@@ -198,16 +198,15 @@ def nearest_pairs(pictures, train, n: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures[order], train[apart[order].argmin(1)]
 
 
-def _eyes(base, task, classifier_steps):
+def _eyes(base, task, healthy, classifier_steps):
     """Space -> what gives float64 [n, d] of images, scaled by held-out images and not by training ones.
 
     The classifier's only where the data set has healthy images to tell from.
     """
-    diagnosis = diagnostic(task.second, classifier_steps)
     found = [
         lambda images: np.asarray(images, float).reshape(len(images), -1),
         partial(extract, load_extractor("base", base, task.second)),
-        *([] if diagnosis is None else [partial(extract, diagnosis)]),
+        *([] if healthy is None else [partial(extract, diagnostic(healthy, task.second, classifier_steps))]),
     ]
     return dict(zip(SPACES, found, strict=False))
 

@@ -140,13 +140,14 @@ def _conditions(base, what, guidance, prompt, negative, embeddings):
             f"{what!r} at guidance {guidance!r}: give at least one prompt, and finite weights"
         )
     named = [*embeddings, *(p for p in parts if isinstance(p, Embedding))]
+    known: dict[str, Embedding] = {}
     for embedding in named:
         embedding.check_width(base.token_width, base.name)
-    vectors = {e.token: e.vectors for e in named}
-    tokens = [embedding.token for embedding in {id(e): e for e in named}.values()]
-    if len(tokens) > len(vectors):
-        twice = next(token for token in tokens if tokens.count(token) > 1)
-        raise SamplingError(f"two embeddings share the token {twice}: load one of them with token=")
+        if known.setdefault(embedding.token.lower(), embedding) is not embedding:  # prompts ignore case
+            raise SamplingError(
+                f"two embeddings share the token {embedding.token}: load one of them with token="
+            )
+    vectors = {embedding.token: embedding.vectors for embedding in known.values()}
     prompts = [prompt.replace("{}", p.token) if isinstance(p, Embedding) else p for p in parts]
     for part, text in zip(parts, prompts, strict=True):
         if isinstance(part, Embedding) and not holds_token(text, part.token):

@@ -44,10 +44,9 @@ def place(tmp_path_factory):
 PIXELS = torch.zeros(2, 3, 64, 64)
 
 
-def vectors(base, *tokens):
-    """An embedding of one vector for each token; the only one, if it is one."""
-    found = [Embedding(torch.ones(1, base.token_width), token) for token in tokens]
-    return found if len(found) > 1 else found[0]
+def embeddings(base, *tokens):
+    """One of a single vector for each token."""
+    return [Embedding(torch.ones(1, base.token_width), token) for token in tokens]
 
 
 ONE_CLASS = Cases(np.zeros((3, 3, 8, 8), np.float32), np.ones(3, bool))
@@ -94,8 +93,8 @@ PICTURES = {
     lambda b: generate(b, "plain red", 1, sampler="heun"): "ddim, euler_a, dpm",
     lambda b: generate(b, "plain red", 1, guidance=float("nan")): "finite",
     lambda b: generate(b, "plain red", 1, steps=1001): "at most 1000",
-    lambda b: generate(b, vectors(b, "<x>"), 1, prompt="plain red"): "holds no {} as a word of its own",
-    lambda b: generate(b, dict.fromkeys(vectors(b, "<a>", "<x>", "<x>"), 1), 1): "share the token <x>",
+    lambda b: generate(b, embeddings(b, "<x>")[0], 1, prompt="plain red"): "holds no {} as a word of its own",
+    lambda b: generate(b, dict.fromkeys(embeddings(b, "<a>", "<X>", "<x>"), 1), 1): "share the token <x>",
     lambda b: inpaint(b, "plain red", PIXELS[0], np.zeros((64, 64))): "empty",
     lambda b: inpaint(b, "plain red", PIXELS[0], np.ones((32, 32))): "32",
 }
