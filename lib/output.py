@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from lib import figures
-from lib.config import resolve
+from lib.config import digest, resolve
 from lib.progress import outputs
 from lib.runs import atomic_write, runs_root
-from lib.specs import file_name_of
+from lib.specs import absolute, file_name_of, prefix_of
 
 
 class Output:
@@ -14,13 +14,14 @@ class Output:
 
     Numbers measured on a data set of the user's go to results/real-<notebook>-<name>.csv, and the
     figures, which show patients, to runs/real/<name>/, where git does not look; so do tables of patients.
-    <name> is lib.specs.file_name_of the data set.
+    <name> is lib.specs.file_name_of the data set; where that is another's already, six digits that name its
+    place follow.
     """
 
     def __init__(self, root: str, notebook: str, dataset: str | None = None):
         self._root = resolve(root)
         self._notebook, self._written = notebook, []
-        self._real = None if dataset is None or dataset.startswith("phantom:") else file_name_of(dataset)
+        self._real = None if dataset is None or dataset.startswith("phantom:") else _name_here(dataset)
 
     @property
     def real(self) -> bool:
@@ -56,3 +57,13 @@ class Output:
         text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         self._written.append(atomic_write(path, text))
         return path
+
+
+def _name_here(dataset: str) -> str:
+    """The name of a data set's files: the first that comes with it keeps it, noted in runs/real/<name>/."""
+    name = file_name_of(dataset)
+    place = absolute(dataset) if prefix_of(dataset)[0] else str(resolve(dataset))
+    note = runs_root() / "real" / name / "dataset.txt"
+    if not note.exists():
+        atomic_write(note, place + "\n")
+    return name if note.read_text(encoding="utf-8").strip() == place else f"{name}-{digest(place)[:6]}"

@@ -126,6 +126,17 @@ def test_what_shows_patients_stays_out_of_figures(tmp_path, runs_folder, images)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results" / "02_x-gap.csv"), GAP)
 
 
+def test_two_data_sets_of_one_name_keep_their_own_files(tmp_path, runs_folder):
+    def tables(dataset):
+        return Output(str(tmp_path), "02_x", dataset).table(GAP).name
+
+    sites = [tmp_path / site / "images" for site in ("north", "south")]
+    specs = [*map(str, sites), f"pcam:{sites[0]}", f"pcam:{sites[1]}"]
+    names = [tables(spec) for spec in specs]
+    assert len({*names}) == 4 and names[0] == "real-02_x-images.csv" and names[2] == "real-02_x-pcam.csv"
+    assert names == [tables(spec) for spec in specs]  # and again
+
+
 def test_a_file_that_is_gone_is_missed(tmp_path):
     output = Output(str(tmp_path), "02_x")
     output.table(GAP).unlink()
