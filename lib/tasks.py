@@ -52,7 +52,7 @@ def patient_tables(dataset: str, used: list[ImageSet]) -> dict[str, pd.DataFrame
 
 
 def gap_sets(
-    dataset: str | None, n: int, side: int, seed: int, n_test: int = 100
+    dataset: str | None, n: int, side: int, seed: int, n_test: int = 100, n_stop: int = 50
 ) -> Iterator[tuple[str, str, ImageSet, ImageSet | None, ImageSet]]:
     """(name, class, train, stop, test) for the last class of each set: the diseased one of the phantoms.
 
@@ -62,6 +62,6 @@ def gap_sets(
         label = classes(spec)[-1]
         train = load_images(spec, n, "train", side, seed, label, fewer=True)
         has_val = "val" in splits(spec)
-        stop = load_images(spec, 50, "val", side, seed, label, fewer=True) if has_val else None
+        stop = load_images(spec, n_stop, "val", side, seed, label, fewer=True) if has_val else None
         test = load_images(spec, n_test, "test", side, seed, label, fewer=True)
         yield name_of(spec), label, train, stop, test
