@@ -6,7 +6,7 @@ from lib import figures
 from lib.config import digest, resolve
 from lib.progress import outputs
 from lib.runs import atomic_write, runs_root
-from lib.specs import absolute, file_name_of, prefix_of
+from lib.specs import file_name_of, place_of
 
 
 class Output:
@@ -21,7 +21,7 @@ class Output:
     def __init__(self, root: str, notebook: str, dataset: str | None = None):
         self._root = resolve(root)
         self._notebook, self._written = notebook, []
-        self._real = None if dataset is None or dataset.startswith("phantom:") else _name_here(dataset)
+        self._real = None if dataset is None or dataset.startswith("phantom:") else _claimed(dataset)
 
     @property
     def real(self) -> bool:
@@ -59,10 +59,10 @@ class Output:
         return path
 
 
-def _name_here(dataset: str) -> str:
-    """The name of a data set's files: the first that comes with it keeps it, noted in runs/real/<name>/."""
-    name = file_name_of(dataset)
-    place = absolute(dataset) if prefix_of(dataset)[0] else str(resolve(dataset))
+def _claimed(dataset: str) -> str:
+    """The name of a data set's files. Who comes first with a name keeps it, by a note in runs/real/<name>/;
+    a folder's own name is no more than that, and results of two hospitals must not be taken for one's."""
+    name, place = file_name_of(dataset), place_of(dataset)
     note = runs_root() / "real" / name / "dataset.txt"
     if not note.exists():
         atomic_write(note, place + "\n")

@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from lib.config import located
+from lib.config import located, resolve
 from lib.imagesets import DatasetError
 
 #: How many folders follow the prefix of each archive: a data set in its owner's own format.
@@ -77,6 +77,11 @@ def absolute(spec: str) -> str:
     path, _ = options_of(rest)
     folders = [str(Path(folder).resolve()) for folder in folders_of(path, FOLDERS[prefix])]
     return f"{prefix}:{','.join(folders)}{rest[len(path) :]}"
+
+
+def place_of(spec: str) -> str:
+    """Where a data set of the user's lies, told alike from whatever working folder."""
+    return absolute(spec) if prefix_of(spec)[0] else str(resolve(spec))
 
 
 def name_of(spec: str) -> str:

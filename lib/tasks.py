@@ -56,7 +56,8 @@ def gap_sets(
 ) -> Iterator[tuple[str, str, ImageSet, ImageSet | None, ImageSet]]:
     """(name, class, train, stop, test) for the last class of each set: the diseased one of the phantoms.
 
-    `stop` is where the fine-tuned floor is stopped; None where the data set has no split val.
+    `stop` is where the fine-tuned floor is stopped; None where the data set has no split val. n, n_test and
+    n_stop: the most images of each.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         label = classes(spec)[-1]

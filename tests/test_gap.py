@@ -127,8 +127,9 @@ def test_tokens_are_of_data_set_and_class():
 
 
 def test_no_image_is_trained_and_tested_on():
-    parts = {s: t for *_, train, stop, test in gap_sets(None, 6, 32, 0, 6) for s, t in
+    parts = {s: t for *_, train, stop, test in gap_sets(None, 6, 32, 0, 5, 4) for s, t in
              [("train", train), ("stop", stop), ("test", test)]}  # fmt: skip
+    assert [len(part) for part in parts.values()] == [6, 4, 5]
     kept = [{image.tobytes() for image in part.images} for part in parts.values()]
     assert not kept[0] & kept[1] and not kept[0] & kept[2] and not kept[1] & kept[2]
 
