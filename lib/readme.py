@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.claims import claims
+from lib.claims import MISSING, claims
 from lib.config import ROOT
 from lib.runs import atomic_write
 
@@ -226,6 +226,27 @@ def scorecard(results: Path) -> str:
     return markdown(tuple(table.columns), table.itertuples(index=False))
 
 
+def glance(results: Path) -> str:
+    """A verdict a claim and data set; where a data set has several, how many hold."""
+    table = claims(results)
+    where = table.phantoms.where(table.phantoms != MISSING, table.real)
+    sets = where.str.split("[:,]").str[0]  # "prostate, tumour: 1.4 times as often" -> "prostate"
+    names = [name for name in dict.fromkeys(sets) if name != MISSING]
+    rows = []
+    for claim, part in table.groupby("claim", sort=False):
+        cells = (_verdict(part.verdict[sets == name]) for name in names)
+        rows.append((claim, *cells))
+    kinds = (" (real)" if (sets == name)[table.real != MISSING].any() else "" for name in names)
+    return markdown(("claim", *(name + kind for name, kind in zip(names, kinds, strict=True))), rows)
+
+
+def _verdict(verdicts):
+    distinct = list(dict.fromkeys(verdicts))
+    if "holds" in distinct and len(distinct) > 1:
+        return f"{(verdicts == 'holds').sum()} of {len(verdicts)} hold"
+    return " or ".join(distinct) or "-"
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "captions": captions,
     "gap": gap,
@@ -236,6 +257,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "evidence": evidence,
     "privacy": privacy,
     "speed": speed,
+    "glance": glance,
     "claims": scorecard,
 }
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from lib import readme
 from lib.claims import CLAIMS, MISSING, claims
 from lib.fidelity import METRICS, trend
 
@@ -23,6 +24,22 @@ def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
     found = claims(tmp_path)
     mine = found[found.phantoms.str.startswith("prostate")].iloc[0]
     assert mine.verdict == verdict and mine.n == "20" and f"{control:.0%}" in mine.control
+
+
+def test_at_a_glance_several_verdicts_of_a_data_set_are_counted(tmp_path):
+    row = {"way": "sum", "n_with": 9, "n_without": 9, "without": 0.1, "low": 2.0, "high": 9.0}
+    findings = (("chest", "effusion", 4.0), ("chest", "pneumonia", 1.0), ("histology", "tumour", 1.0))
+    rows = [row | {"dataset": d, "finding": f, "ratio": r} for d, f, r in findings]
+    alone = [r | {"way": "alone"} for r in rows]
+    pd.DataFrame(rows + alone).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
+    file = {"class": "a", "kilobytes": 34, "seed": 0}
+    for name, path in (("histology", "02_textual_inversion"), ("pcam", "real-02_textual_inversion-pcam")):
+        pd.DataFrame([file | {"dataset": name}]).to_csv(tmp_path / f"{path}.csv", index=False)
+    lines = readme.glance(tmp_path).splitlines()
+    assert lines[0] == "| claim | chest | histology | pcam (real) |"
+    assert "| findings combine | 1 of 2 hold | fails | - |" in lines
+    assert "| an embedding is under 1 MB | - | holds | holds |" in lines
+    assert f"| more images are better | {' | '.join('---')} |" in lines
 
 
 @pytest.mark.parametrize(
