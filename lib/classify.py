@@ -83,6 +83,7 @@ class Record:
 class Training:
     """One training, step by step: iterate over its Records, then take the `best` classifier.
 
+    first: the number of leading cases that make half of each batch, whatever the rest; None: all alike.
     checkpoint: a file to go on from, and to write each `checkpoint_every` updates; a run that was killed
     ends bit for bit where an uninterrupted one does, on the same machine. Raises ClassifyError for cases of
     one class, for a checkpoint of other cases or settings, and if the loss is no longer a number.
@@ -95,11 +96,14 @@ class Training:
         settings: ClassifierSettings,
         device: str | torch.device = "cpu",
         checkpoint: Path | None = None,
+        first: int | None = None,
     ):
         for name, part in (("training", cases), ("validation", validation)):
             if not len(part) or part.labels.all() or not part.labels.any():
                 raise ClassifyError(f"{len(part)} {name} cases: both classes are needed")
-        self._validation, self._settings = validation, settings
+        if first is not None and not 0 < first < len(cases):
+            raise ClassifyError(f"first = {first} of {len(cases)} cases: some of them, and not all")
+        self._validation, self._settings, self._first = validation, settings, first
         self._images = torch.from_numpy(np.asarray(cases.images, np.float32))
         self._labels = torch.from_numpy(np.asarray(cases.labels, np.int64))
         scaling = IMAGENET
@@ -112,7 +116,7 @@ class Training:
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self._identity = digest([cases.digest, validation.digest, asdict(settings)])
+        self._identity = digest([cases.digest, validation.digest, asdict(settings), first])
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
         self.records: list[Record] = []
         self._step, self._losses, self._kept = 0, [], None
@@ -147,7 +151,7 @@ class Training:
         """One update; every draw depends on the seed and the step alone."""
         settings, device = self._settings, self._model.mean.device
         rng = np.random.default_rng([settings.seed, 4, self._step])
-        rows = torch.from_numpy(rng.integers(len(self._images), size=settings.batch_size))
+        rows = torch.from_numpy(self._rows(rng, settings.batch_size))
         images = augment(self._images[rows].to(device), settings, rng)
         self._model.train()
         loss = F.binary_cross_entropy_with_logits(self._model(images), self._labels[rows].to(device).float())
@@ -157,6 +161,13 @@ class Training:
         self._optimizer.step()
         self._losses.append(loss.detach())
         self._step += 1
+
+    def _rows(self, rng, n):
+        """n cases, drawn evenly, or half of them (of an odd number, the fewer) from the first ones."""
+        if self._first is None:
+            return rng.integers(len(self._images), size=n)
+        rest = rng.integers(self._first, len(self._images), size=n - n // 2)
+        return np.concatenate([rng.integers(self._first, size=n // 2), rest])
 
     def _validate(self, seconds):
         loss = float(torch.stack(self._losses).mean())
@@ -217,9 +228,11 @@ def diagnose(
     numbers: tuple[int, int] = (200, 0),
     device: str | torch.device = "cpu",
     text: str = "",
+    halves: bool = False,
 ) -> Diagnosis:
     """Trains on the first numbers[0] real and numbers[1] synthetic cases, half of each class; scores test.
 
+    halves: half of each batch is real, however many more synthetic cases there are; else all are drawn alike.
     Test labels choose nothing. Done before, it is read; interrupted, it goes on from its last checkpoint.
     `text` names the training to whoever watches. Raises ClassifyError.
     """
@@ -229,20 +242,22 @@ def diagnose(
             raise ClassifyError(f"{numbers[1]} synthetic cases asked for, and none are given")
         cases = cases + synthetic.take(numbers[1])
     digests = [part.digest for part in (cases, validation)] + [digest(test.images)]
-    key = {"cases": digests, "settings": asdict(settings), "code": code_digest("lib.classify", "lib.resnet")}
+    first = numbers[0] if halves else None
+    key = {"cases": digests, "settings": asdict(settings), "first": first}
+    key["code"] = code_digest("lib.classify", "lib.resnet")
     if settings.folder:
         key["weights"] = path_digest(settings.folder)
     run = Run(None, "classifiers", key)
     if not run.done:
         with run.locked():
             if not run.done:
-                _diagnose(run, cases, validation, test, settings, device, text)
+                _diagnose(run, cases, validation, test, settings, device, text, first)
     records = pd.read_csv(run.folder / "records.csv")
     return Diagnosis(np.load(run.folder / "scores.npy"), records, float(records.seconds.iloc[-1]))
 
 
-def _diagnose(run, cases, validation, test, settings, device, text):
-    training = Training(cases, validation, settings, device, run.scratch / "checkpoint.pt")
+def _diagnose(run, cases, validation, test, settings, device, text, first):
+    training = Training(cases, validation, settings, device, run.scratch / "checkpoint.pt", first)
     for record in training:
         best = f"best validation AUC {record.best_auc:.3f}"
         progress(record.step, settings.steps, f"{text or 'classifier'}: loss {record.loss:.3f}, {best}")

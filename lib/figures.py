@@ -29,6 +29,7 @@ COLOURS = {
     "chest": "#E69F00",
     "histology": "#CC79A7",
     "real + synthetic": "#009E73",
+    "real + synthetic, halves": "#CC79A7",
     "synthetic": "#0072B2",
     "synthetic, few": "#56B4E9",
     "shuffled labels": "#999999",

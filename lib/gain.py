@@ -21,9 +21,10 @@ from lib.gap import floor_losses
 from lib.inversion import InversionSettings
 from lib.sweep import sweep
 
-REAL, BOTH, SYNTHETIC, FEW, SHUFFLED = (
+REAL, BOTH, HALVES, SYNTHETIC, FEW, SHUFFLED = (
     "real",
     "real + synthetic",
+    "real + synthetic, halves",
     "synthetic",
     "synthetic, few",
     "shuffled labels",
@@ -79,6 +80,7 @@ class Plan:
         table = [
             (REAL, full, 0, 0),
             (BOTH, full, self.most, full // 2),
+            (HALVES, full, self.most, full // 2),
             (SYNTHETIC, 0, self.most, full // 2),
             *([(FEW, 0, self.most, min(self.few, full // 2))] if self.few else []),
             (SHUFFLED, full, 0, 0),
@@ -163,6 +165,7 @@ def outcomes(
             numbers = condition.n_real, condition.n_synthetic
             parts = {"real": real, "synthetic": synthetic.get((condition.embedding_images, origin))}
             parts |= {"validation": selecting, "test": test, "numbers": numbers}
+            parts["halves"] = condition.kind == HALVES
             text = f"{cohort.name}: {condition.kind}, {numbers[0]} + {numbers[1]}, seed {seed}"
             calls.append(partial(_diagnosed, **parts, settings=replace(settings, seed=seed), text=text))
     runs = iter(sweep(base, calls, f"{cohort.name}: classifiers"))

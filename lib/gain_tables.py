@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from lib.auc import auc, auc_interval, compare, roc
-from lib.gain import BOTH, FEW, REAL, SHUFFLED, SYNTHETIC, Outcome
+from lib.gain import BOTH, FEW, HALVES, REAL, SHUFFLED, SYNTHETIC, Outcome
 
 #: The paper's AUC and its standard deviation over trainings (prostate; its table of ResNet-18).
 PAPER = {REAL: (0.780, 0.017), BOTH: (0.803, 0.009), SYNTHETIC: (0.766, 0.020), FEW: (0.562, 0.036)}
 #: kind -> the kind that it is compared with; of as many real cases for the first, of the table for the others
-AGAINST = {BOTH: REAL, SYNTHETIC: REAL, FEW: SYNTHETIC}
+AGAINST = {BOTH: REAL, HALVES: REAL, SYNTHETIC: REAL, FEW: SYNTHETIC}
 
 
 def rows_of(found: Sequence[Outcome]) -> pd.DataFrame:

@@ -10,7 +10,12 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from lib.figures import COLOURS, panels
 
 _METRICS = {"kid": "KID", "precision": "precision (looks real)", "coverage": "coverage (shows all)"}
-_WRAPPED = {"real + synthetic": "real +\nsynthetic", "synthetic, few": "from\nfew"}
+_WRAPPED = {
+    "real + synthetic": "real +\nsynthetic",
+    "real + synthetic, halves": "halves",
+    "synthetic, few": "synthetic,\nfew",
+    "shuffled labels": "shuffled\nlabels",
+}
 _WRAPPED |= {"shuffled labels": "shuffled\nlabels"}
 
 

@@ -63,6 +63,22 @@ def test_a_seed_is_a_training():
     assert not np.allclose(one.scores(images), other.scores(images))
 
 
+def test_half_of_each_batch_comes_of_the_first_cases(monkeypatch):
+    """However few they are among the rest; drawn alike, they are as rare as they are."""
+    few, many, validation = blobs(4, 0), blobs(196, 1), blobs(16, 2)
+    marked = Cases(np.ones_like(few.images), few.labels) + Cases(many.images * 0.5, many.labels)
+    seen = []
+    monkeypatch.setattr("lib.classify.augment", lambda images, *_: seen.append(images) or images)
+    for first, share in ((4, 0.5), (None, 0.02)):
+        seen.clear()
+        run(marked, validation, replace(TINY, batch_size=9), first=first)
+        ones = [int((images == 1).flatten(1).all(1).sum()) for images in seen]
+        assert len(ones) == TINY.steps and np.mean(ones) / 9 == pytest.approx(share, abs=0.06)
+        assert first is None or set(ones) == {4}
+    with pytest.raises(ClassifyError, match="some of them, and not all"):
+        Training(few, validation, TINY, first=4)
+
+
 def test_building_one_leaves_torchs_generator_alone():
     before = torch.random.get_rng_state()
     Training(blobs(8, 0), blobs(8, 1), TINY)

@@ -19,6 +19,7 @@ from lib.fidelity import Drawing
 from lib.gain import (
     BOTH,
     FEW,
+    HALVES,
     REAL,
     SHUFFLED,
     SYNTHETIC,
@@ -99,6 +100,7 @@ class TestPlan:
         assert [(c.kind, c.n_real, c.n_synthetic, c.embedding_images) for c in found if c.in_table] == [
             (REAL, 200, 0, 0),
             (BOTH, 200, 2000, 100),
+            (HALVES, 200, 2000, 100),
             (SYNTHETIC, 0, 2000, 100),
             (FEW, 0, 2000, 10),
             (SHUFFLED, 200, 0, 0),
@@ -203,14 +205,15 @@ def known(cohort, signals, seeds=3):
 
 @pytest.fixture(scope="module")
 def story(cohort):
-    """real, both, synthetic, few, shuffled, then both 4, real 8, both 8."""
-    return known(cohort, (1.0, 2.5, 1.0, 0.0, 0.0, 1.5, 0.4, 1.0))
+    """real, both, halves, synthetic, few, shuffled, then both 4, real 8, both 8."""
+    return known(cohort, (1.0, 2.5, 2.0, 1.0, 0.0, 0.0, 1.5, 0.4, 1.0))
 
 
 def test_gains_are_told_against_the_right_rows(story):
     found = gains(story)
     assert list(zip(found.kind, found.against, found.n_real, found.n_synthetic, strict=True)) == [
         (BOTH, REAL, 16, 8),
+        (HALVES, REAL, 16, 8),
         (SYNTHETIC, REAL, 0, 8),
         (FEW, SYNTHETIC, 0, 8),
         (BOTH, REAL, 16, 4),
@@ -219,13 +222,14 @@ def test_gains_are_told_against_the_right_rows(story):
     areas = [o.scores for o in story]
     labels = story[0].cohort.test_labels
     mean = lambda i: auc(labels, areas[i]).mean()  # noqa: E731
-    expected = [mean(1) - mean(0), mean(2) - mean(0), mean(3) - mean(2), mean(5) - mean(0), mean(7) - mean(6)]
+    pairs = ((1, 0), (2, 0), (3, 0), (4, 3), (6, 0), (8, 7))
+    expected = [mean(i) - mean(j) for i, j in pairs]
     assert found.gain.tolist() == pytest.approx(expected)
-    assert found.auc.tolist() == pytest.approx([mean(i) for i in (1, 2, 3, 5, 7)])
+    assert found.auc.tolist() == pytest.approx([mean(i) for i, _ in pairs])
     assert (found.auc - found.against_auc).tolist() == pytest.approx(expected)
-    assert found.control_auc.tolist() == pytest.approx([mean(4)] * 5)
-    assert found.low[0] > 0 and found.high[2] < 0 and found.low[1] <= 0 <= found.high[1]
-    assert found.delong[0] < 0.05 < found.delong[1] and found.delong_share[0] > 0.6
+    assert found.control_auc.tolist() == pytest.approx([mean(5)] * 6)
+    assert found.low[0] > 0 and found.high[3] < 0 and found.low[2] <= 0 <= found.high[2]
+    assert found.delong[0] < 0.05 < found.delong[2] and found.delong_share[0] > 0.6
     assert (found.seeds == 3).all() and (found.n_test == 40).all()
 
 
@@ -243,9 +247,9 @@ def test_charts_show_each_training_and_each_row(story):
     rows, summary, lines = rows_of(story), summarise(story), curves(story)
     fig = trade_charts.auc_chart(rows[rows.in_table], summary[summary.in_table])
     dots = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
-    assert [len(d.get_xdata()) for d in dots] == [3] * 5
-    assert len(set(lines.kind)) == 5 and lines.groupby("kind").true.max().eq(1).all()
-    assert len(trade_charts.roc_chart(lines).axes[0].get_legend().get_texts()) == 5
+    assert [len(d.get_xdata()) for d in dots] == [3] * 6
+    assert len(set(lines.kind)) == 6 and lines.groupby("kind").true.max().eq(1).all()
+    assert len(trade_charts.roc_chart(lines).axes[0].get_legend().get_texts()) == 6
     dose = trade_charts.dose_chart(summary)
     points = [c.lines[0].get_xdata().tolist() for c in dose.axes[0].containers]
     assert points == [[0, 4, 8]]
