@@ -80,11 +80,29 @@ def presence(concepts: Concepts, drawn, found) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def together(name: str, found) -> pd.DataFrame:
+    """How often all findings of a combination of several are there at once, one row a way and combination.
+
+    found: of `readings`, of the data set `name`. together: the share of pictures, with its Wilson interval;
+    unasked: the same of the healthy embedding alone, whose pictures should show none.
+    """
+    rows = []
+    for (way, chosen), read in found.items():
+        if len(chosen) < 2:
+            continue
+        both, unasked = (np.all([of[f] for f in chosen], axis=0) for of in (read, found["alone", ()]))
+        low, high = wilson(both.sum(), len(both))
+        row = {"dataset": name, "way": way, "asked_for": "+".join(chosen), "n": len(both)}
+        rows.append(row | {"together": both.mean(), "low": low, "high": high, "unasked": unasked.mean()})
+    return pd.DataFrame(rows)
+
+
 def ratios(name: str, found, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """How many times as often each finding is there when asked for as when not, one row a way and finding.
 
-    found: of `readings`, of the data set `name`. Pictures are pooled over combinations; `without` of the
-    composed ways is the healthy embedding alone and the combinations without the finding. Half a picture is
+    found: of `readings`, of the data set `name`. Combinations with the finding are compared with those of as
+    many others, a mean over these numbers, since more terms alone make more of whatever a reader sees; a
+    finding that has no such company is compared with the healthy embedding alone. Half a picture is
     added to each count, so that a finding never seen without being asked for divides by more than nothing;
     one that is seen in no picture at all has no ratio: nan. The interval is that of two independent shares
     (Jeffreys); since combinations share their noises, each counts as the fewer independent pictures that
@@ -93,17 +111,13 @@ def ratios(name: str, found, resamples: int = 2000, seed: int = 0) -> pd.DataFra
     rng, rows = np.random.default_rng(seed), []
     for way in dict.fromkeys(way for way, _ in found):
         combinations = {chosen: read for (of, chosen), read in found.items() if of == way}
+        if way in WAYS:
+            combinations = {(): found["alone", ()]} | combinations
         for finding in dict.fromkeys(f for read in combinations.values() for f in read):
-            asked, not_asked = (
-                [read[finding] for chosen, read in combinations.items() if (finding in chosen) == wanted]
-                for wanted in (True, False)
-            )
-            if way in WAYS:
-                not_asked.append(found["alone", ()][finding])
-            parts = np.stack(asked), np.stack(not_asked)
-            (k1, n1), (k0, n0) = ((part.sum(), part.size) for part in parts)
+            parts = _matched(combinations, finding)
+            (k1, n1), (k0, n0) = (((weights @ seen).mean() * seen.size, seen.size) for seen, weights in parts)
             ratio = (k1 + 0.5) / n1 * n0 / (k0 + 0.5)
-            draws = [_shares(part, rng, resamples) for part in parts]
+            draws = [_shares(*part, rng, resamples) for part in parts]
             low, high = np.quantile(draws[0] / draws[1], (0.025, 0.975))
             if not k1 and not k0:  # what is left would be the ratio of the numbers of pictures
                 ratio = low = high = np.nan
@@ -113,11 +127,25 @@ def ratios(name: str, found, resamples: int = 2000, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _shares(present, rng, resamples):
-    """Draws of a share, of what is seen in pictures [combinations, noises]."""
-    share, size, effect = present.mean(), present.size, 1.0
+def _matched(combinations, finding):
+    """What is read of the finding with it and without, each as bool [combinations, noises] and weights."""
+    sides = [[chosen for chosen in combinations if (finding in chosen) == asked] for asked in (True, False)]
+    shared = set.intersection(*({len(chosen) for chosen in side} for side in sides))
+    if shared:
+        sides = [[chosen for chosen in side if len(chosen) in shared] for side in sides]
+    parts = []
+    for side in sides:
+        sizes = [len(chosen) if shared else 0 for chosen in side]
+        weights = np.array([1 / sizes.count(size) for size in sizes])
+        parts.append((np.stack([combinations[chosen][finding] for chosen in side]), weights / weights.sum()))
+    return parts
+
+
+def _shares(present, weights, rng, resamples):
+    """Draws of a weighted share, of what is seen in pictures [combinations, noises]."""
+    noises = weights @ present
+    share, size, effect = noises.mean(), present.size, 1.0
     if 0 < share < 1:
-        over_noises = present.mean(0).var(ddof=1) / present.shape[1]
-        effect = max(1.0, over_noises * size / (share * (1 - share)))
+        effect = max(1.0, noises.var(ddof=1) / len(noises) * size / (share * (1 - share)))
     seen, size = share * size / effect, size / effect
     return rng.beta(seen + 0.5, size - seen + 0.5, resamples)

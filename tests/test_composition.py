@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.claims import claims
-from lib.composition import ratios
+from lib.composition import ratios, together
 
 
 def seen(share, n=100):
@@ -40,6 +40,28 @@ def test_pictures_of_one_noise_are_not_independent():
     assert (same.n_with, same.ratio) == (400, pytest.approx(single.ratio, rel=0.02))
     assert same.low == pytest.approx(single.low, rel=0.1) and same.high == pytest.approx(single.high, rel=0.1)
     assert different.low > 1.03 * same.low and different.high < 0.97 * same.high
+
+
+def test_what_more_terms_alone_bring_is_no_obedience():
+    """b is read oftener in pictures of two findings than of one, whether it is asked for or not."""
+    pairs = {("sum", pair): {"b": seen(0.6)} for pair in (("a", "b"), ("a", "c"), ("b", "c"))}
+    singles = {("sum", (finding,)): {"b": seen(0.2)} for finding in "abc"}
+    alone = {("alone", ()): {"b": seen(0.1)}, ("alone", ("b",)): {"b": seen(0.3)}}
+    every = alone | {("sum", ("a", "b", "c")): {"b": seen(0.9)}} | singles | pairs
+    row = ratios("chest", every).set_index("way").loc["sum"]
+    assert row["with"] == pytest.approx(0.4) == row.without and row.low < 1 < row.high
+    assert (row.n_with, row.n_without) == (300, 300)
+
+
+def test_findings_that_are_asked_for_at_once_are_counted_at_once():
+    read = {
+        ("alone", ()): {"a": seen(0.1), "b": seen(0.3)},
+        ("sum", ("a",)): {"a": seen(1.0), "b": seen(0.5)},
+        ("sum", ("a", "b")): {"a": seen(0.8), "b": ~seen(0.5)},
+    }
+    (row,) = together("chest", read).itertuples()
+    assert (row.asked_for, row.n, row.together, row.unasked) == ("a+b", 100, 0.3, 0.1)
+    assert row.low < 0.3 < row.high
 
 
 def test_few_pictures_beside_none_prove_little():
