@@ -52,7 +52,7 @@ from diffusers import StableDiffusionPipeline
 
 pipe = StableDiffusionPipeline.from_pretrained("{meta.get("base") or "the base it was trained on"}")
 pipe.load_textual_inversion("{file}")
-pipe("{embedding.token}").images[0]
+pipe("{embedding.token}", guidance_scale=3).images[0]  # more draws colours that are too strong
 ```
 
 What it draws is generated: no patient, and not evidence of anything in one. It may give away whom it was

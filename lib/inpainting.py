@@ -30,7 +30,7 @@ def mask_of(shape: str, side: int, radius: float, centre, rng) -> np.ndarray:
 
 
 def masks_for(name: str, images, shape: str, radius: float, seed: int) -> np.ndarray:
-    """bool [n, side, side]: one mask an image (ImageSet), inside the organ where the truth shows it."""
+    """bool [n, side, side]: one mask an image (ImageSet), centred in the organ where the truth shows it."""
     side, organ = images.images.shape[-1], PLACES.get(name, (None,))[0]
     masks = []
     for i in range(len(images)):

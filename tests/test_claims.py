@@ -13,11 +13,11 @@ def test_nothing_measured_is_said(tmp_path):
     assert len(table) == len(CLAIMS) == 8 and (table.verdict == MISSING).all()
 
 
-@pytest.mark.parametrize("control, verdict", [(0.0, "holds"), (0.4, "in part")])
+@pytest.mark.parametrize("control, verdict", [(0.0, "holds"), (0.4, "in part"), (0.65, "fails")])
 def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
-    row = {"dataset": "prostate", "shape": "disc", "emphasis": 1.0, "n": 20, "gain_low": 0.1}
+    row = {"dataset": "prostate", "shape": "disc", "emphasis": 1.0, "n": 20}
     rows = [
-        row | {"condition": c, "lesion": v, "lesion_low": 0.5, "lesion_high": 0.9}
+        row | {"condition": c, "lesion": v, "lesion_low": v - 0.1, "lesion_high": v + 0.1}
         for c, v in (("original", 0.05), ("diseased", 0.8), ("healthy", control))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "09_inpainting-summary.csv", index=False)
@@ -30,14 +30,15 @@ def test_at_a_glance_several_verdicts_of_a_data_set_are_counted(tmp_path):
     row = {"way": "sum", "n_with": 9, "n_without": 9, "without": 0.1, "low": 2.0, "high": 9.0}
     findings = (("chest", "effusion", 4.0), ("chest", "pneumonia", 1.0), ("histology", "tumour", 1.0))
     rows = [row | {"dataset": d, "finding": f, "ratio": r} for d, f, r in findings]
-    alone = [r | {"way": "alone"} for r in rows]
-    pd.DataFrame(rows + alone).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
+    others = [r | {"way": way, "ratio": 4.0} for r in rows for way in ("alone", "difference")]
+    pd.DataFrame(rows + others).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
     file = {"class": "a", "kilobytes": 34, "seed": 0}
     for name, path in (("histology", "02_textual_inversion"), ("pcam", "real-02_textual_inversion-pcam")):
         pd.DataFrame([file | {"dataset": name}]).to_csv(tmp_path / f"{path}.csv", index=False)
     lines = readme.glance(tmp_path).splitlines()
     assert lines[0] == "| claim | chest | histology | pcam (real) |"
     assert "| findings combine | 1 of 2 hold | fails | - |" in lines
+    assert "| findings combine, by differences (ours) | holds | holds | - |" in lines
     assert "| an embedding is under 1 MB | - | holds | holds |" in lines
     assert f"| more images are better | {' | '.join('---')} |" in lines
 
