@@ -231,7 +231,7 @@ def glance(results: Path) -> str:
     """A verdict a claim and data set; where a data set has several, how many hold. Our ways stand apart."""
     table = claims(results)
     where = table.phantoms.where(table.phantoms != MISSING, table.real)
-    ours = where.str.extract(", (by differences|emphasised):")[0]
+    ours = where.str.extract(", (half of each batch real|by differences|emphasised):")[0]
     table["claim"] += (", " + ours + " (ours)").fillna("")
     sets = where.str.split("[:,]").str[0]  # "prostate, tumour: 1.4 times as often" -> "prostate"
     names = [name for name in dict.fromkeys(sets) if name != MISSING]

@@ -10,13 +10,6 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from lib.figures import COLOURS, panels
 
 _METRICS = {"kid": "KID", "precision": "precision (looks real)", "coverage": "coverage (shows all)"}
-_WRAPPED = {
-    "real + synthetic": "real +\nsynthetic",
-    "real + synthetic, halves": "halves",
-    "synthetic, few": "synthetic,\nfew",
-    "shuffled labels": "shuffled\nlabels",
-}
-_WRAPPED |= {"shuffled labels": "shuffled\nlabels"}
 
 
 def guidance_chart(by_guidance, by_steps):
@@ -92,7 +85,7 @@ def auc_chart(rows, summary):
     rows, summary: of lib.gain, the table's conditions alone. Diamonds: the paper's mean and deviation.
     """
     groups = list(summary.groupby("dataset", sort=False))
-    fig, axes = panels(1, len(groups), max(3.35, 2.3 * len(groups)), 2.3)
+    fig, axes = panels(1, len(groups), max(3.35, 2.3 * len(groups)), 2.7)
     for ax, (name, part) in zip(axes[0], groups, strict=True):
         part = part.reset_index(drop=True)
         runs = rows[rows.dataset == name].groupby("kind", sort=False).auc
@@ -106,7 +99,9 @@ def auc_chart(rows, summary):
                 style = {"fmt": "D", "color": "0.45", "mfc": "white", "ms": 3, "lw": 0.8}
                 ax.errorbar(i - 0.3, r.paper, r.paper_sd, label="the paper" if i == 0 else None, **style)
         ax.axhline(0.5, color="0.6", lw=0.6, ls=":")
-        ax.set_xticks(range(len(part)), [_WRAPPED.get(kind, kind) for kind in part.kind], fontsize=6)
+        ax.set_xticks(
+            range(len(part)), part.kind, rotation=35, ha="right", rotation_mode="anchor", fontsize=6
+        )
         seeds = f"{part.seeds[0]} seed{'s' if part.seeds[0] > 1 else ''}"
         ax.set_title(f"{name}, {part['class'][0]} (n = {part.n_test[0]}, {seeds})")
         ax.grid(axis="x", visible=False)

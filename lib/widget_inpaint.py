@@ -20,7 +20,9 @@ class Inpaint(Panel):
     measure: as in lib.widgets; here told beside what it reads before.
     """
 
-    def __init__(self, base, library, pictures, guidance=2.0, steps=16, seed=0, measure=None):
+    def __init__(
+        self, base, library, pictures, guidance=3.0, steps=16, seed=0, sampler="euler_a", measure=None
+    ):
         self._base, self._library, self._pictures = WithTextStates(base), library, pictures
         self._measure = measure
         side = base.image_side
@@ -36,7 +38,7 @@ class Inpaint(Panel):
             )
         )
         self.emphasis = wide(w.FloatSlider(3.0, min=1.0, max=5.0, step=0.5, description="emphasis"))
-        self.sampling = sampling_controls(guidance, steps, seed)
+        self.sampling = sampling_controls(guidance, steps, seed, sampler)
         self.before = w.Image(format="png")
         self.before.layout.cursor = "crosshair"
         self.hint = w.HTML("Click in the picture to place the mask, or use the sliders.")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from lib.errors import UserError
 from lib.figures import tile
+from lib.sampling import SAMPLERS
 
 SCALE = 4  # screen pixels for one of a small picture's
 MAX_SIDE = 512  # pixels of a picture on the screen, at most
@@ -172,11 +173,12 @@ def wide(widget: w.Widget, width: str = "28em") -> w.Widget:
     return widget
 
 
-def sampling_controls(guidance: float, steps: int, seed: int) -> dict[str, w.Widget]:
-    """guidance, steps and seed, each as `generate` takes it."""
+def sampling_controls(guidance: float, steps: int, seed: int, sampler: str) -> dict[str, w.Widget]:
+    """guidance, steps, sampler and seed, each as `generate` takes it."""
     return {
         "guidance": wide(w.FloatSlider(guidance, min=1, max=8, step=0.5, description="guidance")),
         "steps": wide(w.IntSlider(steps, min=min(4, steps), max=max(50, steps), description="solver steps")),
+        "sampler": wide(w.Dropdown(options=list(SAMPLERS), value=sampler, description="solver"), "16em"),
         "seed": wide(w.BoundedIntText(seed, min=0, max=2**31 - 1, description="seed"), "16em"),
     }
 

@@ -40,12 +40,12 @@ def measured(measure: Measure | None, modality: str, image) -> str:
 class _Mixture(Panel):
     """One picture of weighted embeddings of one modality; subclasses say how the weights are set."""
 
-    def __init__(self, base, library: Library, guidance, steps, seed, measure, name, own):
+    def __init__(self, base, library: Library, guidance, steps, seed, sampler, measure, name, own):
         self._base, self._library, self._measure = WithTextStates(base), library, measure
         names = list(dict.fromkeys(modality for modality, _ in library))
         self.modality = wide(w.Dropdown(options=names, description="modality"))
         self.own = w.VBox()
-        self.sampling = sampling_controls(guidance, steps, seed)
+        self.sampling = sampling_controls(guidance, steps, seed, sampler)
         super().__init__([self.modality, self.own, *self.sampling.values()], name)
         self._own = own
         for widget in self.sampling.values():
@@ -85,13 +85,21 @@ class Interpolate(_Mixture):
     """`first :1-w AND second :w` from one noise, the weight under a slider."""
 
     def __init__(
-        self, base, library: Library, guidance=2.0, steps=16, seed=0, measure: Measure | None = None
+        self,
+        base,
+        library: Library,
+        guidance=3.0,
+        steps=16,
+        seed=0,
+        sampler="euler_a",
+        measure: Measure | None = None,
     ):
         self.first, self.second = (wide(w.Dropdown(description=d)) for d in ("from", "to"))
         self.weight = wide(
             w.FloatSlider(0.5, min=0, max=1, step=0.05, description="weight of the second"), "30em"
         )
-        super().__init__(base, library, guidance, steps, seed, measure, "interpolation", self._controls)
+        drawing = (guidance, steps, seed, sampler)
+        super().__init__(base, library, *drawing, measure, "interpolation", self._controls)
 
     def _controls(self, labels):
         for widget, chosen in ((self.first, labels[0]), (self.second, labels[-1])):
@@ -110,9 +118,17 @@ class Compose(_Mixture):
     """A weight for each class, none normalised: AUTOMATIC1111's AND."""
 
     def __init__(
-        self, base, library: Library, guidance=2.0, steps=16, seed=0, measure: Measure | None = None
+        self,
+        base,
+        library: Library,
+        guidance=3.0,
+        steps=16,
+        seed=0,
+        sampler="euler_a",
+        measure: Measure | None = None,
     ):
-        super().__init__(base, library, guidance, steps, seed, measure, "composition", self._controls)
+        drawing = (guidance, steps, seed, sampler)
+        super().__init__(base, library, *drawing, measure, "composition", self._controls)
 
     def _controls(self, labels):
         return tuple(
@@ -134,7 +150,15 @@ class Prompt(Panel):
     """Any caption that the base knows, and any embedding from a file, named or uploaded."""
 
     def __init__(
-        self, base, caption: str, library: Library | None = None, guidance=3.0, steps=16, seed=0, n=4
+        self,
+        base,
+        caption: str,
+        library: Library | None = None,
+        guidance=3.0,
+        steps=16,
+        seed=0,
+        sampler="euler_a",
+        n=4,
     ):
         self._base, self._loaded = WithTextStates(base), {}
         self.caption = wide(w.Textarea(caption, description="caption", rows=2), "46em")
@@ -142,7 +166,7 @@ class Prompt(Panel):
         self.load, self.upload = w.Button(description="Load"), w.FileUpload(accept=".safetensors,.pt,.bin")
         self.known, self.go = w.HTML(), w.Button(description="Draw", button_style="primary")
         self.n = wide(w.IntSlider(n, min=1, max=8, description="pictures"))
-        self.sampling = sampling_controls(guidance, steps, seed)
+        self.sampling = sampling_controls(guidance, steps, seed, sampler)
         files = w.HBox([self.file, self.load, self.upload])
         super().__init__(
             [self.caption, files, self.known, *self.sampling.values(), self.n, self.go], "prompt"

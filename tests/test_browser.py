@@ -178,10 +178,10 @@ def test_a_click_in_the_picture_moves_the_mask(page, demo):
     before = source(box)
     picture = box.locator("img").first
     size = picture.bounding_box()
-    picture.click(position={"x": size["width"] * 0.26, "y": size["height"] * 0.76})
+    picture.click(position={"x": size["width"] * 0.32, "y": size["height"] * 0.45})
     changes(page, box, before)
     shown = demo(2).locator(".widget-readout").all_inner_texts()
-    assert {"16", "48"} <= set(shown), shown
+    assert {"20", "28"} <= set(shown), shown  # in a lung
     keep(box, "inpainting")
 
 
