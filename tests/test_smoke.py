@@ -88,7 +88,7 @@ def test_every_way_of_drawing_has_its_price(smoke):
 
 def test_the_gain_has_the_papers_rows_and_its_control(smoke):
     summary = pd.read_csv(smoke / "results" / "06_auc_gain-summary.csv")
-    kinds = {"real", "real + synthetic", "synthetic", "shuffled labels"}
+    kinds = {"real", "real + synthetic", "real + synthetic, halves", "synthetic", "shuffled labels"}
     assert summary.groupby("dataset").kind.agg(set).ge(kinds).all() and summary.dataset.nunique() == 3
     assert "synthetic, few" in set(summary[summary.dataset == "prostate"].kind)
     gains = pd.read_csv(smoke / "results" / "06_auc_gain-gain.csv")
