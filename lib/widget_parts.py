@@ -178,7 +178,7 @@ def sampling_controls(guidance: float, steps: int, seed: int, sampler: str) -> d
     return {
         "guidance": wide(w.FloatSlider(guidance, min=1, max=8, step=0.5, description="guidance")),
         "steps": wide(w.IntSlider(steps, min=min(4, steps), max=max(50, steps), description="solver steps")),
-        "sampler": wide(w.Dropdown(options=list(SAMPLERS), value=sampler, description="solver"), "16em"),
+        "sampler": wide(w.Dropdown(options=list(SAMPLERS), value=sampler, description="solver"), "20em"),
         "seed": wide(w.BoundedIntText(seed, min=0, max=2**31 - 1, description="seed"), "16em"),
     }
 

@@ -94,7 +94,7 @@ def page(lab):
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page = browser.new_page(viewport={"width": 1200, "height": 1250})
         page.set_default_timeout(2 * MINUTE)
         page.said = []
         page.on("console", lambda message: message.type == "error" and page.said.append(message.text))
