@@ -17,12 +17,10 @@ class Inpaint(Panel):
 
     library: (modality, class) -> Embedding, healthy first; emphasis: how many times what tells the class from
     it is painted. pictures: modality -> images [n, 3, H, W] in [0, 1] to paint in.
-    measure: as in lib.widgets; here told beside what it reads before.
+    measure: as in lib.widgets; here told beside what it reads before. sampling: of `sampling_controls`.
     """
 
-    def __init__(
-        self, base, library, pictures, guidance=3.0, steps=16, seed=0, sampler="euler_a", measure=None
-    ):
+    def __init__(self, base, library, pictures, measure=None, **sampling):
         self._base, self._library, self._pictures = WithTextStates(base), library, pictures
         self._measure = measure
         side = base.image_side
@@ -38,7 +36,7 @@ class Inpaint(Panel):
             )
         )
         self.emphasis = wide(w.FloatSlider(3.0, min=1.0, max=5.0, step=0.5, description="emphasis"))
-        self.sampling = sampling_controls(guidance, steps, seed, sampler)
+        self.sampling = sampling_controls(**sampling)
         self.before = w.Image(format="png")
         self.before.layout.cursor = "crosshair"
         self.hint = w.HTML("Click in the picture to place the mask, or use the sliders.")

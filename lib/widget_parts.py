@@ -173,7 +173,9 @@ def wide(widget: w.Widget, width: str = "28em") -> w.Widget:
     return widget
 
 
-def sampling_controls(guidance: float, steps: int, seed: int, sampler: str) -> dict[str, w.Widget]:
+def sampling_controls(
+    guidance: float = 3.0, steps: int = 16, seed: int = 0, sampler: str = "euler_a"
+) -> dict[str, w.Widget]:
     """guidance, steps, sampler and seed, each as `generate` takes it."""
     return {
         "guidance": wide(w.FloatSlider(guidance, min=1, max=8, step=0.5, description="guidance")),

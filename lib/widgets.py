@@ -38,14 +38,17 @@ def measured(measure: Measure | None, modality: str, image) -> str:
 
 
 class _Mixture(Panel):
-    """One picture of weighted embeddings of one modality; subclasses say how the weights are set."""
+    """One picture of weighted embeddings of one modality; subclasses say how the weights are set.
 
-    def __init__(self, base, library: Library, guidance, steps, seed, sampler, measure, name, own):
+    sampling: of `sampling_controls`.
+    """
+
+    def __init__(self, base, library: Library, measure, name, own, sampling):
         self._base, self._library, self._measure = WithTextStates(base), library, measure
         names = list(dict.fromkeys(modality for modality, _ in library))
         self.modality = wide(w.Dropdown(options=names, description="modality"))
         self.own = w.VBox()
-        self.sampling = sampling_controls(guidance, steps, seed, sampler)
+        self.sampling = sampling_controls(**sampling)
         super().__init__([self.modality, self.own, *self.sampling.values()], name)
         self._own = own
         for widget in self.sampling.values():
@@ -84,22 +87,12 @@ class _Mixture(Panel):
 class Interpolate(_Mixture):
     """`first :1-w AND second :w` from one noise, the weight under a slider."""
 
-    def __init__(
-        self,
-        base,
-        library: Library,
-        guidance=3.0,
-        steps=16,
-        seed=0,
-        sampler="euler_a",
-        measure: Measure | None = None,
-    ):
+    def __init__(self, base, library: Library, measure: Measure | None = None, **sampling):
         self.first, self.second = (wide(w.Dropdown(description=d)) for d in ("from", "to"))
         self.weight = wide(
             w.FloatSlider(0.5, min=0, max=1, step=0.05, description="weight of the second"), "30em"
         )
-        drawing = (guidance, steps, seed, sampler)
-        super().__init__(base, library, *drawing, measure, "interpolation", self._controls)
+        super().__init__(base, library, measure, "interpolation", self._controls, sampling)
 
     def _controls(self, labels):
         for widget, chosen in ((self.first, labels[0]), (self.second, labels[-1])):
@@ -117,18 +110,8 @@ class Interpolate(_Mixture):
 class Compose(_Mixture):
     """A weight for each class, none normalised: AUTOMATIC1111's AND."""
 
-    def __init__(
-        self,
-        base,
-        library: Library,
-        guidance=3.0,
-        steps=16,
-        seed=0,
-        sampler="euler_a",
-        measure: Measure | None = None,
-    ):
-        drawing = (guidance, steps, seed, sampler)
-        super().__init__(base, library, *drawing, measure, "composition", self._controls)
+    def __init__(self, base, library: Library, measure: Measure | None = None, **sampling):
+        super().__init__(base, library, measure, "composition", self._controls, sampling)
 
     def _controls(self, labels):
         return tuple(
@@ -149,24 +132,14 @@ class Compose(_Mixture):
 class Prompt(Panel):
     """Any caption that the base knows, and any embedding from a file, named or uploaded."""
 
-    def __init__(
-        self,
-        base,
-        caption: str,
-        library: Library | None = None,
-        guidance=3.0,
-        steps=16,
-        seed=0,
-        sampler="euler_a",
-        n=4,
-    ):
+    def __init__(self, base, caption: str, library: Library | None = None, n=4, **sampling):
         self._base, self._loaded = WithTextStates(base), {}
         self.caption = wide(w.Textarea(caption, description="caption", rows=2), "46em")
         self.file = wide(w.Text(description="embedding file", placeholder="path/to/name.safetensors"), "36em")
         self.load, self.upload = w.Button(description="Load"), w.FileUpload(accept=".safetensors,.pt,.bin")
         self.known, self.go = w.HTML(), w.Button(description="Draw", button_style="primary")
         self.n = wide(w.IntSlider(n, min=1, max=8, description="pictures"))
-        self.sampling = sampling_controls(guidance, steps, seed, sampler)
+        self.sampling = sampling_controls(**sampling)
         files = w.HBox([self.file, self.load, self.upload])
         super().__init__(
             [self.caption, files, self.known, *self.sampling.values(), self.n, self.go], "prompt"
