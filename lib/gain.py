@@ -188,8 +188,16 @@ def _diagnosed(base, **arguments):
 
 
 def shuffled(cases: Cases, seed: int) -> Cases:
-    """The same images under labels that mean nothing."""
-    return Cases(cases.images, np.random.default_rng([seed, 60]).permutation(cases.labels))
+    """The same images under labels that mean nothing: each true class gets the share that the whole has.
+
+    A plain permutation of 200 labels agrees with the true ones in 43 to 57 % of cases, which a classifier
+    of classes that are easily told apart learns, and then is off 0.5 without a fault of the experiment's.
+    """
+    rng, labels = np.random.default_rng([seed, 60]), np.empty(len(cases), bool)
+    for label in (False, True):
+        rows = np.flatnonzero(cases.labels == label)
+        labels[rows] = rng.permutation(np.arange(len(rows)) < round(len(rows) * cases.labels.mean()))
+    return Cases(cases.images, labels)
 
 
 def class_fidelity(base, cohort: Cohort, synthesis: Synthesis, plan: Plan) -> list[dict]:

@@ -3,9 +3,11 @@
 As lib.figures: no torch, no computation but means; colours are those of the conditions there.
 """
 
+from textwrap import fill
+
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from lib.figures import COLOURS, panels
 
@@ -124,8 +126,7 @@ def roc_chart(curves):
     fig, axes = panels(1, len(groups), max(2.6, 2.3 * len(groups)), 2.4)
     for ax, (name, part) in zip(axes[0], groups, strict=True):
         for kind, line in part.groupby("kind", sort=False):
-            n = f"{line.n_real.iloc[0]} + {line.n_synthetic.iloc[0]}"
-            label = f"{kind}, {n}" if kind == "shuffled labels" else f"{kind} ({n})"
+            label = f"{kind}: {line.n_real.iloc[0]} + {line.n_synthetic.iloc[0]}"
             ax.plot(line.false, line.true, color=COLOURS[kind], label=label)
             ax.fill_between(line.false, line.low, line.high, color=COLOURS[kind], alpha=0.12, lw=0)
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.6, ls=":")
@@ -138,16 +139,23 @@ def roc_chart(curves):
 def dose_chart(summary):
     """AUC against the number of synthetic cases, and against that of real ones where it varies.
 
-    One colour a data set. summary: of lib.gain. Bars are 95 % intervals over patients and trainings.
+    One colour a data set; open squares: half of each batch real. summary: of lib.gain. Bars are 95 %
+    intervals over patients and trainings.
     """
-    fig, axes = panels(1, 2, 6.9, 2.3)
+    fig, axes = panels(1, 2, 6.9, 2.6)
+    halves = summary[summary.kind == "real + synthetic, halves"].set_index("dataset")
     summary = summary[summary.kind.isin(("real", "real + synthetic"))]
     full = summary[summary.kind == "real"].groupby("dataset").n_real.max()
+    apart = summary.n_synthetic.max() / 160  # so that bars of one number do not hide each other
     for k, (name, part) in enumerate(summary.groupby("dataset", sort=False)):
         colour = COLOURS.get(name, COLOURS["generated"])
         real, both = (part[part.kind == kind] for kind in ("real", "real + synthetic"))
         grown = part[part.n_real == full[name]]
-        _bars(axes[0, 0], grown.sort_values("n_synthetic"), "n_synthetic", colour, name, 12 * k)
+        seeds = f"{part.seeds.iloc[0]} seed{'s' if part.seeds.iloc[0] > 1 else ''}"
+        label = f"{name} (n = {part.n_test.iloc[0]}, {seeds})"
+        _bars(axes[0, 0], grown.sort_values("n_synthetic"), "n_synthetic", colour, label, apart * k)
+        beside = apart * (k + 3)
+        _bars(axes[0, 0], halves.loc[[name]], "n_synthetic", colour, None, beside, "", "s", mfc="white")
         most = both[both.n_synthetic == both.n_synthetic.max()]
         for line, style, what in ((real, "--", "real alone"), (most, "-", "with synthetic")):
             if line.n_real.nunique() > 1:
@@ -156,8 +164,9 @@ def dose_chart(summary):
     axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
     axes[0, 1].set(xlabel="real cases")
     for ax in axes[0]:
-        ax.legend(fontsize=6, loc="lower right", ncols=3)
-        ax.set_ylim(summary.low.min() - 0.15, 1)  # room for the legend
+        ax.set_ylim(summary.low.min() - 0.2, 1)  # room for the legends
+        ax.legend(fontsize=6, loc="lower left")
+    axes[0, 0].set_title("squares: half of each batch real")
     return fig
 
 
@@ -176,36 +185,44 @@ def _floor(ax, part, metric, colour):
     ax.axhspan(floor[f"{metric}_low"], floor[f"{metric}_high"], color=colour, alpha=0.08, lw=0)
 
 
-def _bars(ax, part, x, colour, label, shift, style="-"):
+def _bars(ax, part, x, colour, label, shift, style="-", marker="o", **looks):
     """Means with their intervals, a little beside each other."""
     reach = [part.auc - part.low, part.high - part.auc]
-    ax.errorbar(part[x] + shift, part.auc, reach, fmt=f"o{style}", color=colour, label=label, lw=1, ms=2.5)
+    looks = {"fmt": marker + style, "color": colour, "label": label, "lw": 1, "ms": 2.5} | looks
+    ax.errorbar(part[x] + shift, part.auc, reach, **looks)
 
 
 def dynamics_chart(curves, rate):
-    """Left to right: loss and KID at the end of each training against its updates; norms beside a walk's.
+    """Loss and KID at the end of each training, a row a recipe; beside them norms, and those of a walk.
 
-    curves: of lib.dynamics; rate: of the preset, whose walk of rate * sqrt(updates) is dashed.
+    curves: of lib.dynamics, the preset first. Small dots are trainings, large ones means, one colour a
+    length; dashed, the preset's mean. rate: of the preset, whose walk of rate * sqrt(updates) is dashed too.
     """
-    fig, axes = panels(1, 3, 6.9, 2.8)
-    preset, *others = curves.recipe.unique()
-    palette = {preset: "0.15", **dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True))}
+    recipes = list(curves.recipe.unique())
+    preset, places = recipes[0], {recipe: i for i, recipe in enumerate(recipes)}
+    fig, axes = panels(1, 3, 6.9, 1.0 + 0.19 * len(recipes))
     final = curves[curves["last"]]
-    for column, (ax, text) in {
-        "validation_loss": (axes[0, 0], "validation loss"),
-        "kid": (axes[0, 1], "KID"),
-    }.items():
-        for recipe, part in final.groupby("recipe", sort=False):
-            means = part.groupby("length")[["step", column]].mean()
-            ax.plot(means.step, means[column], "o-", color=palette[recipe], ms=3, lw=1, label=recipe)
-        ax.axhline(final[final.recipe == preset][column].mean(), color=palette[preset], ls="--", lw=0.8)
-        ax.set(xlabel="updates", ylabel=text, xscale="log")
-        lengths = sorted(final.length.unique())
-        ax.set_xticks(lengths, [f"{n:,}" for n in lengths])
-        ax.minorticks_off()
-    for (recipe, _, seed), part in curves.groupby(["recipe", "length", "seed"], sort=False):
-        if seed == curves.seed.min() and part.length.iloc[0] == final[final.recipe == recipe].length.max():
-            axes[0, 2].plot(part.step, part.vector_rms, color=palette[recipe], lw=1)
+    lengths = sorted(final.length.unique())
+    palette = dict(zip(lengths, sns.color_palette("viridis_r", len(lengths)), strict=True))
+    for ax, column, text, names in (
+        (axes[0, 0], "validation_loss", "validation loss", [fill(name, 28) for name in recipes]),
+        (axes[0, 1], "kid", "KID", []),
+    ):
+        for length, part in final.groupby("length"):
+            ax.plot(part[column], part.recipe.map(places), "o", color=palette[length], ms=2, mew=0, alpha=0.7)
+            means = part.groupby("recipe", sort=False)[column].mean()
+            rows = means.index.map(places)
+            ax.plot(means, rows, "o", color=palette[length], ms=4.5, mew=0, label=f"{length:,} updates")
+        ax.axvline(final[final.recipe == preset][column].mean(), color="0.4", ls="--", lw=0.8)
+        ax.set_yticks(range(len(recipes)), names)
+        ax.set(xlabel=text, ylim=(len(recipes) - 0.5, -0.5))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    axes[0, 0].set_title(f"{curves.dataset.iloc[0]} ({final.seed.nunique()} seeds)")
+    colours = {preset: "0.15", recipes[1 % len(recipes)]: sns.color_palette("colorblind")[0]}
+    for recipe, part in curves[curves.seed == curves.seed.min()].groupby("recipe", sort=False):
+        part = part[part.length == part.length.max()]
+        look = {"color": colours[recipe], "label": recipe, "zorder": 3} if recipe in colours else {}
+        axes[0, 2].plot(part.step, part.vector_rms, **({"color": "0.75", "lw": 0.8} | look))
     steps = np.geomspace(1, curves.length.max(), 50)
     axes[0, 2].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
     axes[0, 2].set(xlabel="updates", ylabel="root mean square of the vectors", xscale="log", yscale="log")

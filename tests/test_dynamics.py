@@ -61,8 +61,9 @@ def test_the_chart_has_every_recipe():
     figures.use_style()
     recipes = [*VARIANTS, SMALLER]
     fig = trade_charts.dynamics_chart(made({name: {20: 0.35, 40: 0.29} for name in recipes}), 0.005)
-    assert [t.get_text() for t in fig.legends[0].get_texts()] == recipes
-    assert len({line.get_color() for line in fig.legends[0].get_lines()}) == len(recipes)
+    assert [t.get_text().replace("\n", " ") for t in fig.axes[0].get_yticklabels()] == recipes
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["20 updates", "40 updates"]
+    assert len({line.get_color() for line in fig.legends[0].get_lines()}) == 2
     plt.close(fig)
 
 
