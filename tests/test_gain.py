@@ -200,6 +200,13 @@ def test_shuffled_labels_agree_with_true_ones_as_often_as_not():
     assert uneven.labels[:100].sum() == 17 and uneven.labels[100:].sum() == 3
 
 
+@pytest.mark.parametrize("n", [1, 5, 25, 81])
+def test_of_an_odd_number_in_each_class_as_many_labels_of_each_are_left(n):
+    labels = shuffled(Cases.of(*np.zeros((2, n, 3, 2, 2), np.float32)), 0).labels
+    assert labels.sum() == n and abs(2 * labels[:n].sum() - n) <= 1
+    assert len(shuffled(Cases.of(*np.zeros((2, n, 3, 2, 2), np.float32)), 0).take(2 * n)) == 2 * n
+
+
 def known(cohort, signals, seeds=3):
     """Outcomes whose scores hold `signals[i]` deviations of truth."""
     rng = np.random.default_rng(0)
