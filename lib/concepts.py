@@ -47,6 +47,11 @@ class Concepts:
     reader: Reader | None
 
     @property
+    def modality(self) -> str:
+        """That of a phantom, whose truth is known; "" of a folder, whatever its name."""
+        return self.name if self.spec.startswith("phantom:") else ""
+
+    @property
     def healthy(self) -> str:
         """The first class."""
         return next(iter(self.embeddings))

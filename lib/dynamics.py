@@ -2,7 +2,7 @@
 
 A recipe whose rate falls knows its own length, so each length is a training of its own. What is compared is
 the loss on validation images under fixed noise, and KID between drawn pictures and those images; the test
-split is not used.
+split stands in for them where a data set has no split val.
 """
 
 from dataclasses import replace

@@ -117,12 +117,7 @@ class Embedding:
         if not torch.isfinite(numbers).all():
             raise EmbeddingError(f"{path}: values overflow {chosen.dtype}: save as float32")
         content = files.encode(format, path.suffix.lower(), self.token, numbers, self.meta)
-        try:
-            return atomic_write(path, content)
-        except OSError as error:
-            raise EmbeddingError(
-                f"{path}: cannot be written ({error.strerror}): choose another place"
-            ) from error
+        return _written(path, content)
 
     @classmethod
     def load(cls, path: str | Path, token: str | None = None) -> Embedding:
@@ -253,6 +248,13 @@ def _inspect(path: Path) -> str:
     return "\n".join(f"{key:<{longest}}  {value}" for key, value in rows.items())
 
 
+def _written(path, content):
+    try:
+        return atomic_write(path, content)
+    except OSError as error:
+        raise EmbeddingError(f"{path}: cannot be written ({error.strerror}): choose another place") from error
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line: convert a file, print what is in it, or write its card. Status 1 on bad input."""
     argv = sys.argv[1:] if argv is None else argv
@@ -268,8 +270,11 @@ def main(argv: list[str] | None = None) -> int:
         if str(given.input) == "inspect":
             print(_inspect(given.output))
         elif str(given.input) == "card":
-            page = card(Embedding.load(given.output), given.output.name)
-            print(atomic_write(given.output.with_suffix(".md"), page))
+            page, place = (
+                card(Embedding.load(given.output), given.output.name),
+                given.output.with_suffix(".md"),
+            )
+            print(_written(place, page))
         else:
             emb = Embedding.load(given.input, given.token)
             print(emb.save(given.output, given.format, DTYPES.get(given.dtype)))

@@ -53,7 +53,7 @@ class Plan:
     reals, synthetics   even numbers of cases; the largest of each make the paper's table
     few                 images a class of the last row of that table; None leaves it out
 
-    Raises ClassifyError for numbers that are odd or all 0.
+    Raises ClassifyError for numbers that are odd or all 0, and without a seed.
     """
 
     reals: Sequence[int]
@@ -67,6 +67,8 @@ class Plan:
             numbers = getattr(self, name)
             if not numbers or max(numbers) < 2 or min(numbers) < 0 or any(n % 2 for n in numbers):
                 raise ClassifyError(f"{name} = {list(numbers)}: even numbers of cases, one of them not 0")
+        if not self.seeds or not self.embedding_seeds:
+            raise ClassifyError("seeds, embedding_seeds: at least one of each")
 
     @property
     def most(self) -> int:

@@ -30,7 +30,8 @@ def summarise(found: Sequence[Outcome]) -> pd.DataFrame:
         area = auc_interval(outcome.cohort.test_labels, outcome.scores, outcome.cohort.test_patients)
         row = outcome.naming | {"auc": area.value, "low": area.low, "high": area.high}
         row["sd"] = areas.std(ddof=1) if len(areas) > 1 else np.nan
-        known = PAPER if outcome.condition.in_table and outcome.cohort.name == "prostate" else {}
+        phantom = outcome.cohort.test[0].spec == "phantom:prostate"  # a folder of that name is no phantom
+        known = PAPER if outcome.condition.in_table and phantom else {}
         row["paper"], row["paper_sd"] = known.get(outcome.condition.kind, (np.nan, np.nan))
         table.append(row | {"seeds": len(areas), "n_test": len(outcome.cohort.test_labels)})
     return pd.DataFrame(table)

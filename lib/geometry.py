@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.embedding import Embedding
+from lib.embedding import Embedding, EmbeddingError
 
 #: file suffix and format of every kind of file that `Embedding.save` writes
 FORMATS = (
@@ -74,6 +74,16 @@ def likely_steps(embeddings: Mapping[str, Embedding], rate: float, choices: Sequ
     """Name -> that of `choices` whose random walk comes nearest to the embedding's norm."""
     norms = {name: float(e.vectors.square().mean().sqrt()) for name, e in embeddings.items()}
     return {name: min(choices, key=lambda n: abs(norm - walk_of([rate] * n))) for name, norm in norms.items()}
+
+
+def released(folder: Path) -> dict[str, Embedding]:
+    """Name -> embedding of every .pt file of a folder. Raises EmbeddingError for none, or several sizes."""
+    found = {path.stem: Embedding.load(path) for path in sorted(folder.glob("*.pt"))}
+    sizes = {tuple(embedding.vectors.shape) for embedding in found.values()}
+    if len(sizes) != 1:
+        what = f"embeddings of {len(sizes)} sizes" if sizes else "no .pt file"
+        raise EmbeddingError(f"{folder}: {what}: a folder with .pt files of one number and width of vectors")
+    return found
 
 
 def within(embedding: Embedding) -> float:

@@ -92,7 +92,7 @@ def contrast_rows(concepts, label, shape, images, masks, painted, blur) -> pd.Da
     """
     rows = []
     for (condition, times), pictures in {("original", 1.0): images.images, **painted}.items():
-        values = contrast(concepts.name, pictures, masks)
+        values = contrast(concepts.modality, pictures, masks)
         for i, (image, picture, mask) in enumerate(zip(images.images, pictures, masks, strict=True)):
             row = {"dataset": concepts.name, "class": label, "shape": shape, "condition": condition}
             row |= {

@@ -148,6 +148,7 @@ class Job:
         `on_start` gets the listener to its reports, `on_cell` the number of each code cell, from 1.
         Raises NotebookFailed and DiskFullError; the notebook as far as it came is kept then.
         """
+        digest = self.digest  # of what it begins with, whatever is edited meanwhile
         partial, reports, log = (self._hidden(e) for e in ("partial.ipynb", "progress", "log"))
         with naming_full_disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ class Job:
             if partial.exists():
                 os.replace(partial, self.executed)
         files = {path: path_digest(Path(path)) for path in listener.outputs}
-        atomic_write(self._marker, json.dumps({"digest": self.digest, "files": files}))
+        atomic_write(self._marker, json.dumps({"digest": digest, "files": files}))
         return listener.outputs
 
     def _failure(self, error: Exception, cell: int, log: Path) -> Exception:
@@ -210,7 +211,8 @@ def library_digest() -> str:
     """Of all code that computes, the embedded base, and the style of the figures."""
     modules = sorted(p.stem for p in (ROOT / "lib").glob("*.py") if p.stem not in SHELL)
     files = [ROOT / "models" / "mini", ROOT / "figures" / "paper.mplstyle"]
-    return digest([code_digest(*(f"lib.{m}" for m in modules)), [path_digest(f) for f in files]])
+    code = code_digest(*(f"lib.{m}" for m in modules), now=True)
+    return digest([code, [path_digest(f) for f in files]])
 
 
 def _papermill(job: Job, target: Path, environment: dict, on_cell_execute, stream) -> None:

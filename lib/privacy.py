@@ -57,14 +57,18 @@ class Audit:
 
 
 def audits(vectors: int, n_train: int, steps: int, sizes, counts, lengths, control) -> list[Audit]:
-    """Floor, negative control, positive control (images, updates), then one thing varied at a time."""
+    """Floor, negative control, positive control (images, updates), then one thing varied at a time.
+
+    None has more than n_train images, however many are asked for.
+    """
+    images, updates = control
     found = [
         Audit(FLOOR, 0, n_train, 0),
         Audit(NOTHING, vectors, n_train, 0),
-        Audit(CONTROL, 0, *control),
+        Audit(CONTROL, 0, min(images, n_train), updates),
         Audit("embedding", vectors, n_train, steps),
         *(Audit("embedding", k, n_train, steps) for k in sizes),
-        *(Audit("embedding", vectors, n, steps) for n in counts),
+        *(Audit("embedding", vectors, min(n, n_train), steps) for n in counts),
         *(Audit("embedding", vectors, n_train, length) for length in lengths),
     ]
     return list(dict.fromkeys(found))
@@ -212,14 +216,16 @@ def _eyes(base, task, healthy, classifier_steps):
 
 
 def capacity(name: str, embedding: Embedding, images, sizes: Sequence[int]) -> pd.DataFrame:
-    """One row a number of vectors: bits that they hold, and those of the training images as PNG files."""
+    """One row a number of vectors, up to the embedding's: bits that they hold, and those of the training
+    images as PNG files.
+    """
     stored = 0
     for image in np.asarray(images.images):
         file = io.BytesIO()
         Image.fromarray(np.uint8(np.rint(255 * image.transpose(1, 2, 0)))).save(file, "PNG", optimize=True)
         stored += len(file.getvalue())
     rows = []
-    for k in sizes:
+    for k in (k for k in sizes if k <= len(embedding.vectors)):
         held = Embedding(embedding.vectors[:k], embedding.token).nbytes
         row = {"dataset": name, "vectors": k, "embedding_bits": 8 * held, "images_bits": 8 * stored}
         row |= {"share": held / stored, "images_that_would_fit": held / (stored / len(images))}

@@ -30,10 +30,14 @@ class DiskFullError(UserError):
     """The disk is full; nothing that was finished is lost."""
 
     def __init__(self, path: str | Path):
+        self.path = path
         super().__init__(
             f"the disk that holds {path} is full; all finished work is kept: make room, or name "
             "another folder in the environment variable MDB_RUNS, and run it again"
         )
+
+    def __reduce__(self):  # or a worker's would be told as the path of another
+        return type(self), (self.path,)
 
 
 def runs_root() -> Path:
@@ -50,28 +54,49 @@ def timings() -> dict[str, float]:
         return {}
 
 
-def code_digest(*modules: str) -> str:
+def code_digest(*modules: str, now: bool = False) -> str:
     """A digest of the named modules' code ("lib.inversion"), blind to comments and layout.
 
-    It does not follow imports: name every module whose change should redo the work.
+    It does not follow imports: name every module whose change should redo the work. Of lib, it is the code
+    that this process runs, however the files have changed since it began; `now`: as they are on the disk.
     """
     trees = {}
     for module in modules:
-        source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+        source = None if now else _BEGUN_WITH.get(module)
+        if source is None:
+            source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
         trees[module] = ast.dump(ast.parse(source))
     return digest(trees)
 
 
+#: Module -> its source when this process began, of lib.
+_BEGUN_WITH = {
+    f"lib.{path.stem}": path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")
+}
+
+
 def path_digest(path: Path) -> str:
-    """A digest of a file, or of a folder's file names with their contents.
+    """A digest of a file, or of a folder's file names with their contents, links followed.
 
     Beyond 64 MiB in all, sizes and times of change stand for the contents.
     """
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(_files(path))
     states = {str(p.relative_to(path)): (p, p.stat()) for p in files}
     if sum(state.st_size for _, state in states.values()) > 64 * 2**20:
         return digest({name: [s.st_size, s.st_mtime_ns] for name, (_, s) in states.items()})
     return digest({name: p.read_bytes() for name, (p, _) in states.items()})
+
+
+def _files(folder):
+    """Every file below a folder, each folder once however many links lead to it."""
+    seen = {os.path.realpath(folder)}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        for name in sorted(folders):
+            real = os.path.realpath(Path(place, name))
+            if real in seen:
+                folders.remove(name)
+            seen.add(real)
+        yield from (path for name in names if (path := Path(place, name)).is_file())
 
 
 def is_disk_full(error: BaseException | None, folder: Path) -> bool:
@@ -116,7 +141,9 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = open(path, "a")  # noqa: SIM115
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except OSError as error:
+            if is_disk_full(error, path.parent):
+                raise
             raise UserError(
                 f"{path.parent}: cannot be written ({error.strerror}): name another folder in the "
                 "environment variable MDB_RUNS"

@@ -1,8 +1,8 @@
 """Independent computations at once: on the cores of this machine, or on a Dask cluster.
 
 A sweep is a list of functions of the base. What they make is kept in runs/ by digest, so that a sweep
-which is interrupted goes on from what is there, whoever made it. The number of workers changes no result:
-each computes with threads of its own number, and no computation knows of another.
+which is interrupted goes on from what is there, whoever made it. No computation knows of another; how many
+workers there are changes the last bits only, since it decides how many threads each has.
 
 MDB_WORKERS    how many processes; unset: one a core, and one where the base is on an accelerator
 MDB_CLUSTER    the address of a Dask scheduler, tcp://host:8786, whose workers have this repository

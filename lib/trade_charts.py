@@ -84,7 +84,7 @@ def guidance_grid(rows):
 def auc_chart(rows, summary):
     """The paper's table, one panel a data set: trainings as dots, their mean with its interval.
 
-    rows, summary: of lib.gain, the table's conditions alone. Diamonds: the paper's mean and deviation.
+    rows, summary: of lib.gain_tables, the table's conditions alone. Diamonds: the paper's mean and deviation.
     """
     groups = list(summary.groupby("dataset", sort=False))
     fig, axes = panels(1, len(groups), max(3.35, 2.3 * len(groups)), 2.7)
@@ -120,7 +120,7 @@ def auc_chart(rows, summary):
 def roc_chart(curves):
     """ROC curves, one panel a data set: mean over trainings, and from the lowest to the highest of them.
 
-    curves: of lib.gain.curves.
+    curves: of lib.gain_tables.curves.
     """
     groups = list(curves.groupby("dataset", sort=False))
     fig, axes = panels(1, len(groups), max(2.6, 2.3 * len(groups)), 2.4)
@@ -139,7 +139,7 @@ def roc_chart(curves):
 def dose_chart(summary):
     """AUC against the number of synthetic cases, and against that of real ones where it varies.
 
-    One colour a data set; open squares: half of each batch real. summary: of lib.gain. Bars are 95 %
+    One colour a data set; open squares: half of each batch real. summary: of lib.gain_tables. Bars are 95 %
     intervals over patients and trainings.
     """
     fig, axes = panels(1, 2, 6.9, 2.6)

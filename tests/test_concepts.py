@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.concepts import emphasised
+from lib.concepts import Concepts, emphasised
 from lib.embedding import Embedding
 from lib.inpainting import summarise
 from lib.sampling import generate
@@ -52,3 +52,11 @@ def test_what_is_emphasised_is_compared_with_the_healthy_alike():
     gain = summary.set_index(["condition", "emphasis"]).gain
     assert gain["diseased", 1] == pytest.approx(0.2) and gain["diseased", 3] == pytest.approx(1.0)
     assert gain["original", 1] == pytest.approx(-0.1) and np.allclose(gain["healthy"], 0)
+
+
+def test_a_folder_of_a_modalitys_name_is_no_phantom():
+    of = {
+        spec: Concepts("histology", spec, {}, {}, None).modality
+        for spec in ("phantom:histology", "data/histology")
+    }
+    assert of == {"phantom:histology": "histology", "data/histology": ""}

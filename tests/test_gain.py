@@ -117,6 +117,11 @@ class TestPlan:
         assert {c.n_real for c in found} == {0, 50, 68}
         assert next(c for c in found if c.kind == FEW).embedding_images == 34
 
+    @pytest.mark.parametrize("seeds, origins", [((), (0,)), ((0,), ())])
+    def test_a_plan_without_a_seed_is_refused(self, seeds, origins):
+        with pytest.raises(ClassifyError, match="seeds"):
+            Plan((50,), (0, 2), None, seeds, origins)
+
     @pytest.mark.parametrize("reals, synthetics", [((51,), (0, 2)), ((50,), (0,)), ((), (2,)), ((0,), (2,))])
     def test_numbers_that_make_no_table_are_refused(self, reals, synthetics):
         with pytest.raises(ClassifyError, match="even numbers"):

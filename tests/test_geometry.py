@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.embedding import Embedding
-from lib.geometry import between, file_table, likely_steps, norm_table, walk_of, within
+from lib.embedding import Embedding, EmbeddingError
+from lib.geometry import between, file_table, likely_steps, norm_table, released, walk_of, within
 from lib.recipes import InversionSettings
 
 
@@ -45,3 +45,14 @@ def test_cosines():
     assert np.isnan(within(made([[1.0, 2.0]])))
     table = between({"a": one, "b": other})
     assert table.loc["a", "a"] == pytest.approx(1) and table.loc["a", "b"] == pytest.approx(-0.5)
+
+
+def test_released_files_are_of_one_size(tmp_path):
+    with pytest.raises(EmbeddingError, match=r"no \.pt file"):
+        released(tmp_path)
+    for name in "ab":
+        made(torch.randn(4, 8)).save(tmp_path / f"{name}.pt", "a1111")
+    assert list(released(tmp_path)) == ["a", "b"]
+    made(torch.randn(2, 8)).save(tmp_path / "c.pt", "a1111")
+    with pytest.raises(EmbeddingError, match="2 sizes"):
+        released(tmp_path)

@@ -78,8 +78,13 @@ def test_one_thing_is_varied_at_a_time_after_the_controls():
     ]
 
 
+def test_no_row_claims_more_images_than_there_are():
+    found = audits(64, 12, 400, [64], [5, 50], [400], [20, 300])
+    assert [(a.kind, a.n_train) for a in found[2:]] == [(CONTROL, 12), ("embedding", 12), ("embedding", 5)]
+
+
 def test_what_an_embedding_holds(task):
-    table = capacity("chest", Embedding(torch.zeros(8, 128), "<x>"), task.train, [1, 8])
+    table = capacity("chest", Embedding(torch.zeros(8, 128), "<x>"), task.train, [1, 8, 64])
     assert table.embedding_bits.tolist() == [128 * 32, 8 * 128 * 32]
     assert (table.images_bits < 6 * 3 * 64 * 64 * 8).all()  # compressed
     assert table.share.tolist() == pytest.approx(list(table.embedding_bits / table.images_bits))

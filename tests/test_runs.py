@@ -4,11 +4,16 @@ import errno
 import json
 import multiprocessing
 import os
+import pickle
+import shutil
+import subprocess
+import sys
 import time
 
 import pytest
 
 from lib import runs
+from lib.config import ROOT
 from lib.errors import UserError
 from lib.runs import DiskFullError, Run, atomic_write, cached, code_digest, path_digest
 
@@ -191,6 +196,33 @@ def test_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
         digests.append(code_digest("some_code_to_digest"))
     assert digests[0] == digests[1] != digests[2]
     assert code_digest("lib.runs") != code_digest("lib.runs", "lib.config")
+
+
+def test_code_digest_of_lib_is_of_what_runs_and_not_of_what_was_edited_since(tmp_path):
+    shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    program = """
+from pathlib import Path
+from lib.runs import code_digest
+before, path = code_digest("lib.auc"), Path("lib/auc.py")
+path.write_text(path.read_text() + "ADDED = 1\\n")
+assert code_digest("lib.auc") == before != code_digest("lib.auc", now=True)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_a_full_disk_is_told_alike_by_a_worker():
+    error = DiskFullError("/data/runs")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_path_digest_follows_links_and_ends_where_they_go_round(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set" / "normal").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "round").symlink_to(tmp_path / "set")
+    before = path_digest(tmp_path / "set")
+    (tmp_path / "real" / "a.png").write_bytes(b"1")
+    assert path_digest(tmp_path / "set") != before
 
 
 def test_path_digest_follows_contents(tmp_path):
