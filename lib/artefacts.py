@@ -43,7 +43,7 @@ class Trained:
 
 
 #: What decides what a base sees in an image, a loss, an embedding, and a picture.
-SEEING = ("lib.base", "lib.products")
+SEEING = ("lib.base", "lib.pipelines", "lib.embedding", "lib.products")
 LOSSES = ("lib.denoising", *SEEING)
 TRAINING = (
     *("lib.inversion", "lib.training", "lib.recipes", "lib.starts", "lib.scenes", "lib.world"),

@@ -244,7 +244,7 @@ def diagnose(
     digests = [part.digest for part in (cases, validation)] + [digest(test.images)]
     first = numbers[0] if halves else None
     key = {"cases": digests, "settings": asdict(settings), "first": first}
-    key["code"] = code_digest("lib.classify", "lib.resnet")
+    key["code"] = code_digest("lib.classify", "lib.resnet", "lib.auc")
     if settings.folder:
         key["weights"] = path_digest(settings.folder)
     run = Run(None, "classifiers", key)

@@ -43,7 +43,7 @@ def diagnostic(healthy: ImageSet, diseased: ImageSet, steps: int) -> DiagnosticF
     settings = replace(SETTINGS, side=min(healthy.images.shape[-1], PAPER_SIDE), steps=steps)
     held, learn = (Cases.of(*parts) for parts in zip(_cut(healthy), _cut(diseased), strict=True))
     key = {"cases": [learn.digest, held.digest], "settings": asdict(settings)}
-    key["code"] = code_digest("lib.diagnostic", "lib.classify", "lib.resnet")
+    key["code"] = code_digest("lib.diagnostic", "lib.classify", "lib.resnet", "lib.auc")
 
     def make(folder):
         training = Training(learn, held, settings)

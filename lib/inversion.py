@@ -101,6 +101,8 @@ def _check(jobs):
         raise InversionError(
             f"tokens {', '.join(tokens) or 'none'}: give each concept one of its own, apart in more than case"
         )
+    if any(job.settings.patience and job.validation is None for job in jobs):
+        raise InversionError("patience: there are no held-out images whose loss it could wait for")
     for name in ("steps", "record_every", "validate_every", "checkpoint_every"):
         if len(values := {getattr(job.settings, name) for job in jobs}) > 1:
             raise InversionError(f"{name} = {sorted(values)}: concepts that are trained together share it")

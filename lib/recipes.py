@@ -115,6 +115,9 @@ class InversionSettings:
             )
         if not isinstance(self.seed, int | np.integer) or self.seed < 0:
             raise InversionError(f"seed = {self.seed!r}: a whole number of at least 0")
+        object.__setattr__(self, "seed", int(self.seed))  # torch takes no other
+        if self.flip and not self.resample:
+            raise InversionError("flip = True, resample = False: a frozen sample is not mirrored; choose one")
 
     def by(self, recipe: str) -> "InversionSettings":
         """These settings, changed as the recipe has it. Raises InversionError for an unknown one."""

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def timings() -> dict[str, float]:
 def code_digest(*modules: str, now: bool = False) -> str:
     """A digest of the named modules' code ("lib.inversion"), blind to comments and layout.
 
-    It does not follow imports: name every module whose change should redo the work. Of lib, it is the code
+    With the versions of the libraries that do the arithmetic. It does not follow imports: name every module
+    whose change should redo the work. Of lib, it is the code
     that this process runs, however the files have changed since it began; `now`: as they are on the disk.
     """
     trees = {}
@@ -66,7 +68,7 @@ def code_digest(*modules: str, now: bool = False) -> str:
         if source is None:
             source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
         trees[module] = ast.dump(ast.parse(source))
-    return digest(trees)
+    return digest([trees, {name: version(name) for name in ("torch", "diffusers", "transformers")}])
 
 
 #: Module -> its source when this process began, of lib.

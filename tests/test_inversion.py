@@ -258,6 +258,17 @@ def test_the_papers_trainer(base, pictures, monkeypatch):
         settings.by("kohya")
 
 
+def test_settings_that_would_do_nothing_are_refused(base, pictures):
+    with pytest.raises(InversionError, match="frozen"):
+        InversionSettings("<x>", flip=True, resample=False)
+    with pytest.raises(InversionError, match="held-out"):
+        next(train(base, pictures[:6], InversionSettings("<x>", patience=3, **SMALL)))
+
+
+def test_a_seed_of_numpys_is_a_seed():
+    assert type(InversionSettings("<x>", seed=np.int64(3)).seed) is int
+
+
 def test_patience_stops_a_run_whose_held_out_loss_falls_no_more(base, pictures, tmp_path):
     """A rate that only does harm: the loss rises from the start. Taken up again, it stays stopped."""
     small = SMALL | {"record_every": 1, "validate_every": 1, "learning_rate": 3.0, "decay": "constant"}

@@ -230,7 +230,7 @@ def test_a_change_of_what_computes_redoes_a_notebook_and_the_shell_does_not(root
     modules = {path.stem for path in (ROOT / "lib").glob("*.py")}
     assert modules > notebooks.SHELL
     named = []
-    monkeypatch.setattr(notebooks, "code_digest", lambda *names: named.extend(names) or "")
+    monkeypatch.setattr(notebooks, "code_digest", lambda *names, now: named.extend(names) or "")
     notebooks.library_digest.__wrapped__()
     assert set(named) == {f"lib.{module}" for module in modules - notebooks.SHELL}
 
