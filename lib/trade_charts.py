@@ -123,7 +123,7 @@ def roc_chart(curves):
     curves: of lib.gain_tables.curves.
     """
     groups = list(curves.groupby("dataset", sort=False))
-    fig, axes = panels(1, len(groups), max(2.6, 2.3 * len(groups)), 2.4)
+    fig, axes = panels(1, len(groups), max(2.6, 2.3 * len(groups)), 3.1)
     for ax, (name, part) in zip(axes[0], groups, strict=True):
         for kind, line in part.groupby("kind", sort=False):
             label = f"{kind}: {line.n_real.iloc[0]} + {line.n_synthetic.iloc[0]}"
@@ -131,7 +131,7 @@ def roc_chart(curves):
             ax.fill_between(line.false, line.low, line.high, color=COLOURS[kind], alpha=0.12, lw=0)
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.6, ls=":")
         ax.set(title=f"{name}, {part['class'].iloc[0]}", xlabel="false positive rate", aspect="equal")
-        ax.legend(fontsize=5, loc="lower right")
+        ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(-0.05, -0.22))
     axes[0, 0].set_ylabel("true positive rate")
     return fig
 
