@@ -3,9 +3,17 @@
     from lib import Embedding, load_base, load_images, invert, invert_many, generate, inpaint
 
 The names are imported when they are first used, so that `import lib` costs nothing.
+
+Threads that wait for each other spin for microseconds and then sleep (GOMP_SPINCOUNT), unless that or
+OMP_WAIT_POLICY is set, or torch was imported before: torch's spin on, and beside other work on the same cores
+take many times as long (benchmarks/neighbour.py).
 """
 
+import os
 from importlib import import_module
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _HOMES = {
     "Embedding": "lib.embedding",

@@ -201,6 +201,8 @@ SPEED = (
     ("sampling-gpu", "8 at once, 20 steps: diffusers' pipeline / ours", "1", "at least 1.5"),
     ("sampling-gpu", "largest difference of a pixel from diffusers' pictures", "of 1", "-"),
     ("slider", "slider to picture, 64 px, 16 steps", "s", "at most 1"),
+    ("neighbour", "one job: threads that spin / that sleep", "1", "about 1"),
+    ("neighbour", "two jobs at once: threads that spin / that sleep", "1", "above 1"),
     ("run_all-mini", "mini, from nothing", "minutes", "at most 40"),
     ("run_all-mini", "mini, unchanged, again", "minutes", "at most 2"),
     ("run_all-smoke", "smoke, from nothing", "minutes", "at most 5"),

@@ -105,6 +105,20 @@ def test_import_of_lib_is_cheap():
     assert set(lib.__all__) <= set(dir(lib))
 
 
+@pytest.mark.parametrize(
+    "given, found",
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(monkeypatch, given, found):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    program = "import lib, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == found, done.stderr
+
+
 @pytest.mark.parametrize("name", lib.__all__)
 def test_every_public_name_is_there(name):
     assert callable(getattr(lib, name))
