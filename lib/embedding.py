@@ -270,11 +270,8 @@ def main(argv: list[str] | None = None) -> int:
         if str(given.input) == "inspect":
             print(_inspect(given.output))
         elif str(given.input) == "card":
-            page, place = (
-                card(Embedding.load(given.output), given.output.name),
-                given.output.with_suffix(".md"),
-            )
-            print(_written(place, page))
+            page = card(Embedding.load(given.output), given.output.name)
+            print(_written(given.output.with_suffix(".md"), page))
         else:
             emb = Embedding.load(given.input, given.token)
             print(emb.save(given.output, given.format, DTYPES.get(given.dtype)))

@@ -29,9 +29,9 @@ def mask_of(shape: str, side: int, radius: float, centre, rng) -> np.ndarray:
     return np.hypot(y, x) <= radius * side * np.clip(rim, 0.3, 1.8)
 
 
-def masks_for(name: str, images, shape: str, radius: float, seed: int) -> np.ndarray:
+def masks_for(modality: str, images, shape: str, radius: float, seed: int) -> np.ndarray:
     """bool [n, side, side]: one mask an image (ImageSet), centred in the organ where the truth shows it."""
-    side, organ = images.images.shape[-1], PLACES.get(name, (None,))[0]
+    side, organ = images.images.shape[-1], PLACES.get(modality, (None,))[0]
     masks = []
     for i in range(len(images)):
         rng = np.random.default_rng([seed, i])
@@ -51,14 +51,14 @@ def _centre(organ, i, side, radius, rng):
     return rng.uniform(0.3, 0.7, 2) * side
 
 
-def contrast(name: str, images, masks) -> np.ndarray:
+def contrast(modality: str, images, masks) -> np.ndarray:
     """Contrast [n] of what is inside each mask to a ring around it, positive as a lesion of this modality is.
 
     Prostate: darker on T2W and ADC, brighter on DWI; histology: more nuclear stain; others: brighter.
     """
-    if name == "histology":
+    if modality == "histology":
         return mask_contrast(haematoxylin(images)[:, None], masks, signs=(1.0,))
-    return mask_contrast(images, masks, PLACES.get(name, (None, (1.0, 1.0, 1.0)))[1])
+    return mask_contrast(images, masks, PLACES.get(modality, (None, (1.0, 1.0, 1.0)))[1])
 
 
 def untouched(image, painted, mask, blur: float) -> bool:

@@ -59,8 +59,8 @@ def code_digest(*modules: str, now: bool = False) -> str:
     """A digest of the named modules' code ("lib.inversion"), blind to comments and layout.
 
     With the versions of the libraries that do the arithmetic. It does not follow imports: name every module
-    whose change should redo the work. Of lib, it is the code
-    that this process runs, however the files have changed since it began; `now`: as they are on the disk.
+    whose change should redo the work. Of lib, it is the code that this process runs, however the files have
+    changed since it began; `now`: as they are on the disk.
     """
     trees = {}
     for module in modules:

@@ -218,7 +218,7 @@ def dynamics_chart(curves, rate):
         ax.set(xlabel=text, ylim=(len(recipes) - 0.5, -0.5))
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0, 0].set_title(f"{curves.dataset.iloc[0]} ({final.seed.nunique()} seeds)")
-    colours = {preset: "0.15", recipes[1 % len(recipes)]: sns.color_palette("colorblind")[0]}
+    colours = dict(zip(recipes, ("0.15", sns.color_palette("colorblind")[0]), strict=False))  # the first two
     for recipe, part in curves[curves.seed == curves.seed.min()].groupby("recipe", sort=False):
         part = part[part.length == part.length.max()]
         look = {"color": colours[recipe], "label": recipe, "zorder": 3} if recipe in colours else {}
