@@ -70,6 +70,8 @@ class Common(Config):
     base, output   a model folder or hub id; the folder under which figures/ and results/ are written
     device         cpu, cuda or mps; None: the best there is
     dtype          of the frozen weights: float32 (None), bfloat16 or float16
+
+    Raises ConfigError where a parameter that lists seeds lists none.
     """
 
     profile: str
@@ -78,6 +80,11 @@ class Common(Config):
     device: str | None
     dtype: str | None
     seed: int
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if "seeds" in name.split("_") and not value:
+                raise ConfigError(f"parameter {name} = {value!r}: at least one seed")
 
 
 def _assigned(sources: list[str]) -> list[str]:

@@ -104,8 +104,7 @@ def auc_chart(rows, summary):
         ax.set_xticks(
             range(len(part)), part.kind, rotation=35, ha="right", rotation_mode="anchor", fontsize=6
         )
-        seeds = f"{part.seeds[0]} seed{'s' if part.seeds[0] > 1 else ''}"
-        ax.set_title(f"{name}, {part['class'][0]} (n = {part.n_test[0]}, {seeds})")
+        ax.set_title(f"{name}, {part['class'][0]} (n = {part.n_test[0]}, {_seeds(part.seeds[0])})")
         ax.grid(axis="x", visible=False)
         if part.paper.notna().any():
             ax.legend(fontsize=6, loc="lower left")
@@ -151,8 +150,7 @@ def dose_chart(summary):
         colour = COLOURS.get(name, COLOURS["generated"])
         real, both = (part[part.kind == kind] for kind in ("real", "real + synthetic"))
         grown = part[part.n_real == full[name]]
-        seeds = f"{part.seeds.iloc[0]} seed{'s' if part.seeds.iloc[0] > 1 else ''}"
-        label = f"{name} (n = {part.n_test.iloc[0]}, {seeds})"
+        label = f"{name} (n = {part.n_test.iloc[0]}, {_seeds(part.seeds.iloc[0])})"
         _bars(axes[0, 0], grown.sort_values("n_synthetic"), "n_synthetic", colour, label, apart * k)
         beside = apart * (k + 3)
         _bars(axes[0, 0], halves.loc[[name]], "n_synthetic", colour, None, beside, "", "s", mfc="white")
@@ -200,7 +198,7 @@ def dynamics_chart(curves, rate):
     """
     recipes = list(curves.recipe.unique())
     preset, places = recipes[0], {recipe: i for i, recipe in enumerate(recipes)}
-    fig, axes = panels(1, 3, 6.9, 1.0 + 0.19 * len(recipes))
+    fig, axes = panels(1, 3, 6.9, max(2.1, 1.0 + 0.19 * len(recipes)))
     final = curves[curves["last"]]
     lengths = sorted(final.length.unique())
     palette = dict(zip(lengths, sns.color_palette("viridis_r", len(lengths)), strict=True))
@@ -217,7 +215,7 @@ def dynamics_chart(curves, rate):
         ax.set_yticks(range(len(recipes)), names)
         ax.set(xlabel=text, ylim=(len(recipes) - 0.5, -0.5))
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    axes[0, 0].set_title(f"{curves.dataset.iloc[0]} ({final.seed.nunique()} seeds)")
+    axes[0, 0].set_title(f"{curves.dataset.iloc[0]} ({_seeds(final.seed.nunique())})")
     colours = dict(zip(recipes, ("0.15", sns.color_palette("colorblind")[0]), strict=False))  # the first two
     for recipe, part in curves[curves.seed == curves.seed.min()].groupby("recipe", sort=False):
         part = part[part.length == part.length.max()]
@@ -225,7 +223,11 @@ def dynamics_chart(curves, rate):
         axes[0, 2].plot(part.step, part.vector_rms, **({"color": "0.75", "lw": 0.8} | look))
     steps = np.geomspace(1, curves.length.max(), 50)
     axes[0, 2].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
-    axes[0, 2].set(xlabel="updates", ylabel="root mean square of the vectors", xscale="log", yscale="log")
+    axes[0, 2].set(xlabel="updates", ylabel="RMS of the vectors", xscale="log", yscale="log")
     axes[0, 2].legend(fontsize=6)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6)
     return fig
+
+
+def _seeds(n):
+    return f"{n} seed{'' if n == 1 else 's'}"

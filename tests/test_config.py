@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib import config
-from lib.config import ROOT, Config, ConfigError, digest, load_profile, located, parse_value
+from lib.config import ROOT, Common, Config, ConfigError, digest, load_profile, located, parse_value
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ def test_a_wrong_value_is_named_with_the_way_out(values, words):
         Settings.of({"steps": 3, "rate": 0.1} | values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Seeded(Common):
+    few_seeds: list[int]
+    lengths: list[int]
+
+
+def test_no_seeds_are_refused_and_other_empty_lists_are_not():
+    shared = {"profile": "mini", "base": "b", "output": ".", "device": None, "dtype": None, "seed": 0}
+    assert Seeded.of(shared | {"few_seeds": [0], "lengths": []}).lengths == []
+    with pytest.raises(ConfigError, match=r"parameter few_seeds = \[\]: at least one seed"):
+        Seeded.of(shared | {"few_seeds": [], "lengths": [1]})
 
 
 def test_a_missing_parameter_is_named():

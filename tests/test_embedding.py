@@ -437,7 +437,7 @@ def test_command_line_converts_and_inspects(tmp_path, capsys):
     assert said.out == "" and said.err.count("\n") == 1 and "no such file" in said.err
 
 
-def test_a_card_says_what_the_header_says_and_no_more(tmp_path, emb):
+def test_a_card_says_what_the_header_says_and_no_more(tmp_path, emb, capsys):
     path = tmp_path / "tumour.safetensors"
     Embedding(emb.vectors, "<tumour>", META | {"settings": '{"steps": 7}', "licence": "CC0"}).save(path)
     assert main(["card", str(path)]) == 0
@@ -445,6 +445,12 @@ def test_a_card_says_what_the_header_says_and_no_more(tmp_path, emb):
     assert page.startswith("---\nlibrary_name: diffusers\n") and "# <tumour>" in page
     for part in ('load_textual_inversion("tumour.safetensors")', "| licence | CC0 |", "steps = 7"):
         assert part in page
+    capsys.readouterr()
+    (tmp_path / "tumour.md").unlink()
+    (tmp_path / "tumour.md").mkdir()
+    assert main(["card", str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "tumour.md: cannot be written" in said.err
     bare = Embedding(emb.vectors, "<x>")
     assert "not recorded" in card(bare) and bare.digest in card(bare)
     assert "not recorded" in card(Embedding(emb.vectors, "<x>", {"settings": "lr 0.005", "versions": "[1]"}))

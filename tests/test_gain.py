@@ -263,6 +263,14 @@ def test_a_summary_sets_the_papers_figures_beside_its_table_only(story):
     assert control.low < 0.5 < control.high
 
 
+def test_a_folder_called_prostate_is_not_the_papers_modality(story):
+    def elsewhere(cohort):
+        return replace(cohort, test=tuple(replace(part, spec="prostate") for part in cohort.test))
+
+    found = summarise([replace(outcome, cohort=elsewhere(outcome.cohort)) for outcome in story])
+    assert found.paper.isna().all() and found.auc.equals(summarise(story).auc)
+
+
 def test_charts_show_each_training_and_each_row(story):
     figures.use_style()
     rows, summary, lines = rows_of(story), summarise(story), curves(story)

@@ -111,6 +111,14 @@ def test_what_is_done_is_read_until_something_changes(root, run):
     assert made.read_text() == "onceagainagain"
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_what_changes_while_a_notebook_runs_is_done_again(root, run, monkeypatch, force):
+    made = root / "out" / "01_good.txt"
+    monkeypatch.setattr(notebooks, "library_digest", lambda: f"edited: {made.exists()}")
+    assert run(*force)[0] == 0 and made.read_text() == "once"
+    assert run()[0] == 0 and made.read_text() == "onceagain"
+
+
 def test_a_notebook_is_told_of_the_cluster(root, run, monkeypatch):
     monkeypatch.setenv("MDB_CLUSTER", "")  # main sets it
     asked = 'import os\npath = folder / "it.txt"\npath.write_text(os.environ["MDB_CLUSTER"])\noutputs(path)'
