@@ -22,8 +22,9 @@ PRESET = "a1111"
 VARIANTS: dict[str, dict] = {
     PRESET: RECIPES[PRESET],
     "ours": {},
+    "Adam, cosine": RECIPES["adam"] | {"learning_rate": 3e-2},
     "constant rate": {"decay": "constant"},
-    "running mean": {"ema": 0.99},
+    "no running mean": {"ema": None},
     "constant rate, stopped early": {"decay": "constant", "patience": 3},
     "norm pull": {"norm_pull": 0.02},
     "min-SNR": {"snr_gamma": 5.0},

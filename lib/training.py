@@ -57,7 +57,7 @@ class Concept:
         given = resumed or settings.init is not None
         start = initial_vectors(base, settings) if given else best_start(base, settings, pixels, self.mean)
         self.vectors = start.to(base.device).requires_grad_(True)
-        self.optimizer = torch.optim.Adam([self.vectors], settings.learning_rate, betas=settings.betas)
+        self.optimizer, self.moves = _optimizer(self.vectors, settings)
         self.average, self.step = None, 0
         self.losses = []  # of the updates since the last record
         self.norm = float(base.token_table.norm(dim=1).mean()) if settings.norm_pull else None
@@ -108,7 +108,7 @@ class Concept:
 
     def update(self) -> None:
         """Moves the vectors along the gradient that they have, and clears it."""
-        self.optimizer.param_groups[0]["lr"] = self.settings.rate(self.step)
+        self.optimizer.param_groups[0]["lr"] = self.settings.rate(self.step) / self.moves
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -162,3 +162,12 @@ class Concept:
         if records:
             records[-1] = replace(records[-1], vectors=state["last"].cpu())
         return records
+
+
+def _optimizer(vectors, settings):
+    """The optimizer, and how far one update at rate 1 moves a coordinate, root mean square."""
+    if settings.optimizer == "adam":
+        return torch.optim.Adam([vectors], betas=settings.betas), 1.0
+    momentum = settings.betas[0]
+    muon = torch.optim.Muon([vectors], weight_decay=0.0, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+    return muon, 0.2

@@ -79,7 +79,7 @@ def check_step(base, folder, latents):
     """
     with torch.no_grad():
         prediction, loss, _ = zip(our_step(base, latents), their_step(base, folder, latents), strict=True)
-    torch.testing.assert_close(*prediction, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*prediction, rtol=1e-4, atol=5e-5)  # machines round their own way
     torch.testing.assert_close(*loss)
     latents = latents.double()
     unet, text_encoder = (copy.deepcopy(part).double() for part in (base.unet, base.text_encoder))
@@ -254,7 +254,7 @@ def test_the_papers_trainer(base, pictures, monkeypatch):
     assert len(prompts) == len(latents) == 12
     seen = {(float(sample.sum()), prompt) for sample, prompt in zip(latents, prompts, strict=True)}
     assert len(seen) == len({value for value, _ in seen}) == 3
-    with pytest.raises(InversionError, match="recipe = 'kohya': one of ours, a1111"):
+    with pytest.raises(InversionError, match="recipe = 'kohya': one of ours, adam, a1111"):
         settings.by("kohya")
 
 
@@ -291,18 +291,45 @@ def test_held_out_losses_come_between_records_too(base, pictures):
 
 def test_norms_are_pulled_to_the_vocabularys(base, pictures):
     target = float(base.token_table.norm(dim=1).mean())
-    settings = InversionSettings("<x>", steps=6, learning_rate=1.0, norm_pull=1.0, **SMALL)
+    settings = InversionSettings("<x>", steps=6, learning_rate=1.0, norm_pull=1.0, ema=None, **SMALL)
     *_, last = train(base, pictures, settings)
     assert torch.allclose(last.vectors.norm(dim=1), torch.full((4,), target), rtol=1e-4)
     *_, free = train(base, pictures, replace(settings, norm_pull=0.0))
     assert (free.vectors.norm(dim=1) > 2 * target).all()
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("vectors", [1, 8, 64])
+def test_an_update_moves_a_coordinate_by_about_the_rate(base, pictures, optimizer, vectors):
+    settings = InversionSettings("<x>", steps=1, warmup=0, ema=None, optimizer=optimizer)
+    concept = Concept(base, pictures, replace(settings, vectors=vectors, init="red circle"))
+    before, gradient = concept.vectors.detach().clone(), torch.Generator().manual_seed(0)
+    concept.vectors.grad = torch.randn(before.shape, generator=gradient) * 1e-3
+    concept.update()
+    moved = concept.vectors.detach() - before
+    assert 0.6 < float(moved.square().mean().sqrt()) / settings.learning_rate < 1.3
+
+
+def test_muon_moves_as_far_in_every_direction_of_the_gradient(base, pictures):
+    """The gradient's singular vectors stay and their values become nearly equal, however small."""
+    concept = Concept(base, pictures, InversionSettings("<x>", vectors=4, steps=1, warmup=0, init="red"))
+    before, width = concept.vectors.detach().clone(), concept.vectors.shape[1]
+    left, right = (torch.linalg.qr(torch.randn(n, 4))[0] for n in (4, width))
+    concept.vectors.grad = left @ torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03])) @ right.T
+    concept.update()
+    moved = left.T @ (before - concept.vectors.detach()) @ right / (concept.settings.rate(0) * width**0.5)
+    assert ((moved.diag() > 0.5) & (moved.diag() < 1.3)).all()
+    assert (moved - moved.diag().diag()).abs().max() < 0.05
+
+
 def test_rate_rises_and_falls():
     rates = [InversionSettings("<x>", steps=100, learning_rate=0.1).rate(i) for i in range(100)]
     assert rates[0] < rates[4] and np.argmax(rates) in range(3, 7) and max(rates) <= 0.1
-    assert 0.004 < rates[-1] < 0.007
-    assert {InversionSettings("<x>", steps=9, decay="constant", warmup=0).rate(i) for i in range(9)} == {0.03}
+    assert 0.030 < rates[-1] < 0.031
+    cosine = InversionSettings("<x>", steps=100, learning_rate=0.1).by("adam")
+    assert 0.004 < cosine.rate(99) < 0.007 and cosine.optimizer == "adam"
+    constant = InversionSettings("<x>", steps=9, learning_rate=0.03, decay="constant", warmup=0)
+    assert {constant.rate(i) for i in range(9)} == {0.03}
 
 
 def test_a_phrase_is_spread_over_the_vectors(base):
