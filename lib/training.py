@@ -170,4 +170,4 @@ def _optimizer(vectors, settings):
         return torch.optim.Adam([vectors], betas=settings.betas), 1.0
     momentum = settings.betas[0]
     muon = torch.optim.Muon([vectors], weight_decay=0.0, momentum=momentum, adjust_lr_fn="match_rms_adamw")
-    return muon, 0.2
+    return muon, 0.2  # which "match_rms_adamw" makes of a rate of 1
