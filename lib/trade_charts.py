@@ -224,7 +224,7 @@ def dynamics_chart(curves, rate):
     steps = np.geomspace(1, curves.length.max(), 50)
     axes[0, 2].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")
     axes[0, 2].set(xlabel="updates", ylabel="RMS of the vectors", xscale="log", yscale="log")
-    axes[0, 2].legend(fontsize=6)
+    axes[0, 2].legend(fontsize=6, loc="lower right")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6)
     return fig
 
