@@ -90,11 +90,12 @@ def trained_together(base, jobs: list[Job], text="") -> list[Trained]:
 def trained_all(base, parts, settings) -> list[Trained]:
     """`trained` of each of `parts` (of lib.tasks.training_sets) under `settings`.
 
-    The classes of one data set go through the base in one batch, several data sets at a time.
+    The classes of one data set go through the base in one batch, several data sets at a time. The
+    held-out loss is measured at the start and in each quarter of the steps.
     """
     sets: dict[str, list[Job]] = {}
     for name, label, images, held in parts:
-        ours = replace(settings, token=token_of(name, label))
+        ours = replace(settings, token=token_of(name, label), validate_every=max(1, settings.steps // 4))
         sets.setdefault(name, []).append(Job(images, ours, held))
     calls = [partial(trained_together, jobs=jobs, text=name) for name, jobs in sets.items()]
     return [run for runs in sweep(base, calls, "data sets in training") for run in runs]

@@ -230,7 +230,7 @@ def scorecard(results: Path) -> str:
 
 
 def glance(results: Path) -> str:
-    """A verdict a claim and data set; where a data set has several, how many hold. Our ways stand apart."""
+    """A verdict a claim and data set; of several, how many hold, or do in part. Our ways stand apart."""
     table = claims(results)
     where = table.phantoms.where(table.phantoms != MISSING, table.real)
     ours = where.str.extract(", (half of each batch real|by differences|emphasised):")[0]
@@ -247,8 +247,9 @@ def glance(results: Path) -> str:
 
 def _verdict(verdicts):
     distinct = list(dict.fromkeys(verdicts))
-    if "holds" in distinct and len(distinct) > 1:
-        return f"{(verdicts == 'holds').sum()} of {len(verdicts)} hold"
+    for verdict, told in (("holds", "hold"), ("in part", "in part")):
+        if verdict in distinct and len(distinct) > 1:
+            return f"{(verdicts == verdict).sum()} of {len(verdicts)} {told}"
     return " or ".join(distinct) or "-"
 
 

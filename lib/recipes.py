@@ -93,7 +93,7 @@ class InversionSettings:
     norm_pull: float = 0.0
     patience: int = 0
     record_every: int = 10
-    validate_every: int = 100
+    validate_every: int = 50
     checkpoint_every: int = 100
     seed: int = 0
 

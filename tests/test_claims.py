@@ -27,10 +27,10 @@ def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
 
 
 def test_at_a_glance_several_verdicts_of_a_data_set_are_counted(tmp_path):
-    row = {"way": "sum", "n_with": 9, "n_without": 9, "without": 0.1, "low": 2.0, "high": 9.0}
+    row = {"way": "sum", "n_with": 9, "n_without": 9, "with": 0.4, "without": 0.1, "low": 2.0, "high": 9.0}
     findings = (("chest", "effusion", 4.0), ("chest", "pneumonia", 1.0), ("histology", "tumour", 1.0))
     rows = [row | {"dataset": d, "finding": f, "ratio": r} for d, f, r in findings]
-    others = [r | {"way": way, "ratio": 4.0} for r in rows for way in ("alone", "difference")]
+    others = [r | {"way": way, "ratio": 4.0} for r in rows for way in ("alone", "difference", "phantom")]
     pd.DataFrame(rows + others).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
     file = {"class": "a", "kilobytes": 34, "seed": 0}
     for name, path in (("histology", "02_textual_inversion"), ("pcam", "real-02_textual_inversion-pcam")):

@@ -72,7 +72,20 @@ def test_few_pictures_beside_none_prove_little():
 def test_a_finding_in_no_picture_has_no_ratio_and_cannot_hold(tmp_path):
     table = ratios("chest", found(0.0, 0.0)).set_index("finding", drop=False)
     assert np.isnan(table.loc["a", ["ratio", "low", "high"]].astype(float)).all()
-    both = pd.concat([table, table.assign(way="sum")])
-    both.to_csv(tmp_path / "08_composition-ratio.csv", index=False)
+    every = pd.concat([table.assign(way=way) for way in ("alone", "sum", "phantom")])
+    every.to_csv(tmp_path / "08_composition-ratio.csv", index=False)
     told = claims(tmp_path).set_index("phantoms").verdict
     assert told["chest, a: seen in no picture"] == "fails"
+
+
+@pytest.mark.parametrize("of_phantoms, verdict", [(0.2, "holds"), (0.7, "in part")])
+def test_a_finding_that_is_never_seen_unasked_must_be_drawn_half_as_often_as_it_is_true(
+    of_phantoms, verdict, tmp_path
+):
+    row = {"dataset": "chest", "finding": "a", "n_with": 100, "n_without": 100, "with": 0.1, "without": 0.0}
+    row |= {"ratio": 21.0, "low": 4.0, "high": 99.0}
+    table = pd.DataFrame([row | {"way": way} for way in ("alone", "sum")])
+    truth = table.iloc[[0]].assign(way="phantom", **{"with": of_phantoms})
+    pd.concat([table, truth]).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
+    told = claims(tmp_path).set_index("phantoms").verdict
+    assert told["chest, a: 21.0 times as often, in 10% of pictures"] == verdict
