@@ -29,7 +29,8 @@ WAYS = (
     ("euler_a", 50, 3.0),
 )
 SEED = 5000  # of the first noise
-LEARNED = InversionSettings(steps=720, batch_size=4, learning_rate=1e-2).by("adam")  # as 06 to 09
+#: The older recipe, for whose embeddings the way of drawing was chosen.
+LEARNED = InversionSettings(steps=720, batch_size=4, learning_rate=1e-2).by("adam")
 
 
 def shown(base, concept, n, sampler, steps, guidance):
