@@ -1,5 +1,6 @@
 """Executes the numbered notebooks in order; run_all.sh installs what is needed and calls this."""
 
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -121,6 +122,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     except UserError as error:
         return _stop(session, f"run_all.sh: {error}", 1)
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # or the cell has the last word
         kept = "interrupted; all finished work is kept: the same command goes on from there"
         return _stop(session, f"run_all.sh: {kept}", 130)
 

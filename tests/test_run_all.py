@@ -1,6 +1,9 @@
 """run_all.sh and lib.run_all, on throw-away notebooks: order, progress, resumption, errors."""
 
+import asyncio
+import gc
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -17,7 +20,7 @@ from lib import notebooks
 from lib.config import ROOT
 from lib.progress import Listener, OutputError, outputs, progress
 from lib.run_all import jobs, main
-from lib.session import environment
+from lib.session import Session, environment
 from lib.terminal import Estimate, table
 
 PARAMETERS = 'output = "nowhere"\ndataset = None\nsteps = 2  # updates\nrate = 0.1'
@@ -241,6 +244,27 @@ def test_a_change_of_what_computes_redoes_a_notebook_and_the_shell_does_not(root
     monkeypatch.setattr(notebooks, "code_digest", lambda *names, now: named.extend(names) or "")
     notebooks.library_digest.__wrapped__()
     assert set(named) == {f"lib.{module}" for module in modules - notebooks.SHELL}
+
+
+def test_the_end_of_the_cell_that_was_interrupted_is_not_told(root, monkeypatch, capsys, caplog):
+    async def cell():
+        raise RuntimeError("the cell was interrupted")
+
+    def interrupted(self):
+        loop = asyncio.new_event_loop()
+        self.task = loop.create_task(cell())
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "run", interrupted)
+    try:
+        assert main([], root) == 130
+        gc.collect()
+    finally:
+        logging.getLogger("asyncio").setLevel(logging.NOTSET)
+    assert not caplog.records
+    assert "interrupted; all finished work is kept" in capsys.readouterr().err
 
 
 def test_interrupted_and_run_again_it_goes_on(root):
