@@ -9,6 +9,7 @@ from contextlib import closing
 import ipywidgets as w
 from matplotlib.figure import Figure
 
+from lib.config import ROOT
 from lib.datasets import load_images
 from lib.embedding import Embedding, check_token
 from lib.inversion import InversionSettings, provenance, train
@@ -125,12 +126,13 @@ class Train(Panel):
         path = runs_root() / "explore" / f"{self.learned.name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         data = self.learned.save(path).read_bytes()
+        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         pictures = link("Download the pictures", f"{self.learned.name}.png", self.picture.value, "image/png")
         self.links.value = f"{link('Download the embedding', path.name, data)} &middot; {pictures}"
         if self._keep:
             self._keep(self.learned)
         self.say(
-            "ready", f"kept after {_updates(record)}: {path} ({len(data) / 1000:.0f} kB), {settings.token}"
+            "ready", f"kept after {_updates(record)}: {shown} ({len(data) / 1000:.0f} kB), {settings.token}"
         )
 
 

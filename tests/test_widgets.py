@@ -149,11 +149,19 @@ def training(base, runs_folder):
 def test_training_to_the_end_keeps_a_file_with_its_provenance(training, runs_folder):
     demo, kept = training
     demo.start.click()
-    assert "kept after 3 updates" in state(demo) and not demo.start.disabled
+    file = runs_folder / "explore" / "mine.safetensors"
+    assert f"kept after 3 updates: {file} (" in state(demo) and not demo.start.disabled
     (embedding,) = kept
-    loaded = Embedding.load(runs_folder / "explore" / "mine.safetensors")
+    loaded = Embedding.load(file)
     assert loaded.digest == embedding.digest and loaded.meta["steps"] == "3"
     assert 'download="mine.safetensors"' in demo.links.value and demo.bar.value == 3
+
+
+def test_a_file_in_the_repository_is_named_from_there(training, runs_folder, monkeypatch):
+    monkeypatch.setattr("lib.widget_train.ROOT", runs_folder.parent)
+    demo, _ = training
+    demo.start.click()
+    assert f": {runs_folder.name}/explore/mine.safetensors (" in state(demo)
 
 
 def test_training_stops_at_any_moment_and_keeps_what_was_learned(training):
