@@ -1,11 +1,13 @@
 """The inversion gap, what it is measured on, and what is remembered of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lib.artefacts import remembered, sampled, trained
+from lib.artefacts import remembered, sampled, trained, trained_all
 from lib.captions import best_caption
 from lib.datasets import load_images
 from lib.denoising import validation_loss
@@ -140,3 +142,13 @@ def test_training_has_every_class_of_every_phantom():
     assert len(found) == 8 and {row[2:] for row in found} == {(3, 2)}
     only = list(training_sets("phantom:chest/effusion", 3, 2, 32, 0))
     assert [row[:2] for row in only] == [("chest", "effusion")]
+
+
+@pytest.mark.parametrize("steps, watched", [(8, [1, 2, 4, 6, 8]), (2, [1, 2])])
+def test_the_held_out_loss_of_a_class_is_watched_in_each_quarter_of_its_training(
+    steps, watched, base, runs_folder
+):
+    parts = [("prostate", "tumour", few("train", 2), few("val", 2))]
+    (run,) = trained_all(base, parts, replace(SETTINGS, steps=steps, vectors=1, validate_every=100))
+    assert list(run.records.dropna(subset="validation_loss").step) == watched
+    assert run.embedding.token == "<prostate-tumour>"
