@@ -107,6 +107,10 @@ def _gain(table):
         )
 
 
+def _graded(holds, partly):
+    return "holds" if holds else "in part" if partly else "fails"
+
+
 def _interpolation(table):
     for r in table[table.way == "AND"].itertuples():
         mixed = table[(table.dataset == r.dataset) & (table.way == "vectors")].rho.iloc[0]
@@ -114,7 +118,7 @@ def _interpolation(table):
         if r.quantity != "mean intensity":
             text += f", {r.share:.0%} of the difference"
             grows = r.rho >= 0.95 and r.rise_low > 0
-            verdict = "fails" if not grows else "holds" if r.share >= 0.5 else "in part"
+            verdict = _graded(grows and r.share >= 0.5, grows)
         interval = f"{r.low:.2f} to {r.high:.2f}"
         yield r.dataset, text, r.n, 1, interval, verdict, f"vectors mixed instead: {mixed:.2f}"
 
@@ -125,7 +129,7 @@ def _composition(table):
         same = table[(table.dataset == r.dataset) & (table.finding == r.finding)].set_index("way")
         truth, alone = same.shown["phantom"], _times(same.ratio["alone"])
         obeys = r.ratio >= 3 and r.low > 1
-        verdict = "fails" if not obeys else "holds" if r.shown >= truth / 2 else "in part"
+        verdict = _graded(obeys and r.shown >= truth / 2, obeys)
         yield (
             f"{r.dataset}, {r.finding}{', by differences' if r.way == 'difference' else ''}",
             _times(r.ratio) + ("" if np.isnan(r.ratio) else f", in {r.shown:.0%} of pictures"),
@@ -155,7 +159,7 @@ def _inpainting(table):
             int(ours.n),
             1,
             f"{ours.lesion_low:.0%} to {ours.lesion_high:.0%}",
-            "holds" if holds else "in part" if partly else "fails",
+            _graded(holds, partly),
             f"healthy embedding: {control.lesion:.0%}",
         )
 
