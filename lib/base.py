@@ -14,7 +14,7 @@ import torch
 from lib.config import digest, is_hub_id, resolve
 from lib.embedding import DTYPES, Token, check_width, split_prompt
 from lib.pipelines import MIRRORS, PARTS, BaseError, read_pipeline
-from lib.products import use_onednn
+from lib.products import attend_plainly, use_onednn
 from lib.runs import path_digest
 
 #: Held while vectors are spliced into a text encoder: its hook would touch what another thread encodes.
@@ -89,8 +89,11 @@ class Base:
         for part in (self.unet, self.vae, self.text_encoder):
             part.requires_grad_(False).eval().to(self.device)
             use_onednn(part)
-        for part in (self.unet, self.vae):
-            part.to(memory_format=torch.channels_last)  # in which a CPU convolves faster
+        if self.device.type == "cpu" and self.dtype != torch.float32:
+            attend_plainly(self.unet)
+        else:
+            for part in (self.unet, self.vae):
+                part.to(memory_format=torch.channels_last)  # in which a CPU convolves faster
         self.alphas_cumprod = self.scheduler.alphas_cumprod.float().to(self.device)
 
     @property

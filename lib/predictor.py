@@ -3,8 +3,9 @@
 diffusers' model answers for one step and knows of no other. Here, what does not change between the steps is
 computed before the first: keys and values of the text, and what each block adds for each timestep. All
 images of a prompt attend together, in one large product. What comes before the first cross-attention does
-not know the prompt, and is computed once an image. On a CPU, pictures are kept channels last: convolutions
-are faster so, and tokens need no copy. On CUDA the prediction is recorded once and replayed (lib.graphs).
+not know the prompt, and is computed once an image. On a CPU, pictures in float32 are kept channels last:
+convolutions are faster so, and tokens need no copy; in bfloat16 their norms are slower so. On CUDA the
+prediction is recorded once and replayed (lib.graphs).
 """
 
 import inspect
@@ -12,7 +13,7 @@ from functools import cache
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import functional as F
 
@@ -25,6 +26,7 @@ _FREE = {
     *("norm_num_groups", "norm_eps", "dropout", "cross_attention_dim", "attention_head_dim"),
     *("num_attention_heads", "transformer_layers_per_block", "use_linear_projection", "upcast_attention"),
 }
+_ATTENTIONS = {AttnProcessor, AttnProcessor2_0}  # two ways of the same attention
 _BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
 
 
@@ -71,7 +73,7 @@ class Predictor:
 
     def _predict(self, latents, step):
         unet, rows = self.unet, len(self.states) * len(latents)
-        if latents.device.type == "cpu":
+        if latents.device.type == "cpu" and self.dtype == torch.float32:
             latents = latents.contiguous(memory_format=torch.channels_last)
         x = unet.conv_in(latents)
         skipped = [x]
@@ -131,7 +133,7 @@ def is_known(unet: torch.nn.Module) -> bool:
     """Whether it is built as Stable Diffusion's is, whatever its widths and depth, and nothing was added."""
     if type(unet) is not UNet2DConditionModel or unet.training:
         return False
-    if any(type(processor) is not AttnProcessor2_0 for processor in unet.attn_processors.values()):
+    if any(type(processor) not in _ATTENTIONS for processor in unet.attn_processors.values()):
         return False
     if any(type(m.conv1) is not torch.nn.Conv2d for m in unet.modules() if isinstance(m, ResnetBlock2D)):
         return False

@@ -1,10 +1,12 @@
-"""Matrix products of frozen layers on a CPU by oneDNN, which convolutions use already.
+"""Products on a CPU in another way than torch's own choice, where that is faster.
 
-torch gives float32 products to MKL, which on an AMD processor runs at about half of oneDNN's speed;
-benchmarks/training.py sets the two side by side on this machine.
+In float32, those of frozen layers by oneDNN, which convolutions use already: torch gives them to MKL, which
+on an AMD processor runs at about half of its speed; benchmarks/training.py sets the two side by side. In
+bfloat16, attention in plain steps: benchmarks/precision.py.
 """
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -32,6 +34,15 @@ def use_onednn(module: torch.nn.Module) -> None:
     for part in module.modules():
         if type(part) is torch.nn.Linear:
             part.__class__ = OneDnnLinear
+
+
+def attend_plainly(unet: torch.nn.Module) -> None:
+    """Has a diffusers U-Net multiply, soften and multiply again, instead of torch's fused attention.
+
+    In bfloat16 on a CPU the fused one's gradient takes eight times as long as in float32, longer than
+    those of all convolutions together.
+    """
+    unet.set_attn_processor(AttnProcessor())
 
 
 class _Product(torch.autograd.Function):
