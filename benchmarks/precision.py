@@ -7,6 +7,7 @@ images under the float32 base, so that speed is not bought with quality.
 import argparse
 import time
 
+from benchmarks.sampling import PROMPT
 from benchmarks.tables import row, save
 from benchmarks.training import updates
 from lib.base import load_base
@@ -15,7 +16,6 @@ from lib.denoising import validation_loss
 from lib.inversion import invert
 from lib.sampling import generate
 
-PROMPT = "plain grey , middle left pair large soft upright coal oval"
 SPEC = "phantom:chest/pneumonia"
 
 

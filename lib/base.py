@@ -91,9 +91,9 @@ class Base:
             use_onednn(part)
         if self.device.type == "cpu" and self.dtype != torch.float32:
             attend_plainly(self.unet)
-        else:
+        else:  # channels last a CPU convolves faster; in half precision its norms lose more than that
             for part in (self.unet, self.vae):
-                part.to(memory_format=torch.channels_last)  # in which a CPU convolves faster
+                part.to(memory_format=torch.channels_last)
         self.alphas_cumprod = self.scheduler.alphas_cumprod.float().to(self.device)
 
     @property

@@ -3,9 +3,9 @@
 diffusers' model answers for one step and knows of no other. Here, what does not change between the steps is
 computed before the first: keys and values of the text, and what each block adds for each timestep. All
 images of a prompt attend together, in one large product. What comes before the first cross-attention does
-not know the prompt, and is computed once an image. On a CPU, pictures in float32 are kept channels last:
-convolutions are faster so, and tokens need no copy; in bfloat16 their norms are slower so. On CUDA the
-prediction is recorded once and replayed (lib.graphs).
+not know the prompt, and is computed once an image. On a CPU, pictures are kept channels last where the
+weights are (lib.base): then tokens need no copy. On CUDA the prediction is recorded once and replayed
+(lib.graphs).
 """
 
 import inspect
@@ -73,8 +73,9 @@ class Predictor:
 
     def _predict(self, latents, step):
         unet, rows = self.unet, len(self.states) * len(latents)
-        if latents.device.type == "cpu" and self.dtype == torch.float32:
-            latents = latents.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last
+        if latents.device.type == "cpu" and unet.conv_in.weight.is_contiguous(memory_format=layout):
+            latents = latents.contiguous(memory_format=layout)
         x = unet.conv_in(latents)
         skipped = [x]
         for block in unet.down_blocks:

@@ -68,20 +68,21 @@ def test_a_layer_that_is_trained_or_small_is_torchs(calls):
 
 def test_plain_attention_is_fused_attention(base):
     """With its gradient, in float32; a base on a CPU uses it in half precision alone."""
-    unet, (plain,) = copy.deepcopy(base.unet), set_of_processors(load_base("models/mini", "cpu", "bfloat16"))
+    unet = copy.deepcopy(base.unet)
     noise = torch.randn(2, *base.latent_shape, generator=torch.Generator().manual_seed(0))
     states = base.embed(["a large oval", ""]).detach().requires_grad_()
     fused = unet(noise, 500, encoder_hidden_states=states).sample
     attend_plainly(unet)
-    assert {type(p) for p in unet.attn_processors.values()} == {plain} != set_of_processors(base)
+    half = load_base("models/mini", "cpu", "bfloat16")
+    assert attentions(unet) == attentions(half.unet) != attentions(base.unet)
     ours = unet(noise, 500, encoder_hidden_states=states).sample
     assert_close(ours, fused)
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     assert_close(*(torch.autograd.grad((y * weights).sum(), states)[0] for y in (ours, fused)))
 
 
-def set_of_processors(base):
-    return {type(processor) for processor in base.unet.attn_processors.values()}
+def attentions(unet):
+    return {type(processor) for processor in unet.attn_processors.values()}
 
 
 def test_a_bases_linear_layers_are_such(base):
