@@ -152,13 +152,13 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
 
 
 @torch.no_grad()
-def encode_shard(model, scenes, latents, index, device="cpu"):
+def encode_shard(model, scenes, latents, name, device="cpu"):
     """Writes float16 [SHARD, 2C, h, w]: posterior mean and standard deviation; skips what is there."""
-    target = latents / f"{index:05d}.npy"
+    target = latents / f"{name}.npy"
     if target.exists():
         return
     latents.mkdir(parents=True, exist_ok=True)
-    x = torch.from_numpy(load_pixels(scenes, index)).to(device)
+    x = torch.from_numpy(load_pixels(scenes, name)).to(device)
     parts = [model.encode(part.float() / 127.5 - 1).latent_dist for part in x.split(128)]
     moments = np.concatenate([torch.cat([p.mean, p.std], 1).half().cpu().numpy() for p in parts])
     replace_file(target, lambda path: np.save(path, moments))

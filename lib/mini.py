@@ -32,7 +32,7 @@ pipe("plain navy , middle left large yellow circle", height={side}, width={side}
 
 ## What it has seen
 
-{scenes:,} captioned procedural scenes, written by `lib/world.py` and `lib/scenes.py` and painted by
+{shown:,} captioned procedural scenes, written by `lib/world.py` and `lib/scenes.py` and painted by
 `lib/painting.py`: shapes, blobs, lines, cells, mosaics, maps of regions, gradients, noise and textures, in
 colour and in grey. No photograph, no medical image and no phantom; a test holds the code to that.
 Combinations that `lib.world.held_out` names are in no scene: the captions that the base is tested with are
@@ -50,7 +50,7 @@ U-Net and the text encoder were trained from random weights.
 
 ## Recipe
 
-`python -m lib.pretrain runs/pretrain runs/mini`, or notebook 99; every setting is in `recipe.json`. AdamW
+`python -m lib.pretrain runs/pretrain runs/mini`, or notebook 99; every setting is in `recipe.json`. {moved}
 at {rate:g}, {warmup} updates of warm-up, linear decay over the last {decay_share:.0%}; batch {batch_size} a
 process; EMA {ema:g}; captions dropped with probability {caption_dropout:g}; seed {seed}. Trained on:
 {device}.
@@ -220,6 +220,8 @@ def model_card(settings, pipeline, log, device):
         device=device,
         vocabulary=len(pipeline.tokenizer),
         total=sum(counts.values()),
+        shown=settings.scenes + settings.objects,
+        moved={"adamw": "AdamW", "muon": "Muon (AdamW for what is no matrix)"}[settings.optimizer],
         parts="\n".join(rows),
         stages="\n".join(stages),
     )

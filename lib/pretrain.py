@@ -23,12 +23,13 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from torch import distributed
 from torch.nn import functional as F
 
@@ -36,7 +37,7 @@ from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
 from lib.graphs import Recorded
 from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
 from lib.pipelines import read_pipeline
-from lib.shards import SHARD, PretrainRecord, PretrainSettings, replace_file, write_shard
+from lib.shards import PretrainRecord, PretrainSettings, replace_file, shard_names, write_shard
 from lib.world import kind
 
 
@@ -69,13 +70,10 @@ class Trainer:
                 part.load_state_dict(getattr(start, name).state_dict())
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.on_gpu = torch.device(device).type == "cuda"
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            torch.tensor(settings.rate, device=device) if self.on_gpu else settings.rate,
-            betas=(0.9, 0.99),
-            weight_decay=settings.weight_decay,
-            capturable=self.on_gpu,
-        )
+        if settings.half and not self.on_gpu:  # fused attention in bfloat16 is slower there than in float32
+            self.model["unet"].set_attn_processor(AttnProcessor())
+            self.model["text_encoder"].set_attn_implementation("eager")
+        self.matrices, self.optimizers = self._optimizers()
         self._recorded = Recorded(first=3)  # in which the optimizer makes its state, too
         self.scheduler = build_scheduler()
         self.samples, self.seconds = 0, 0.0
@@ -84,10 +82,34 @@ class Trainer:
         if self.checkpoint.exists():
             self._restore()
 
+    def _optimizers(self):
+        """(weights that Muon moves, each with the matrix [outputs, rest] that it is seen as, optimizers)"""
+        s, matrices = self.settings, []
+        if s.optimizer == "muon":
+            ends = "token_embedding", "position_embedding", "conv_in", "conv_out"
+            matrices = [
+                (p, torch.nn.Parameter(p.detach().flatten(1)))
+                for name, p in self.model.named_parameters()
+                if p.ndim > 1 and not any(end in name for end in ends)
+            ]
+        taken = {id(p) for p, _ in matrices}
+        adam = torch.optim.AdamW(
+            [p for p in self.model.parameters() if id(p) not in taken],
+            torch.tensor(s.rate, device=self.device) if self.on_gpu else s.rate,
+            betas=(0.9, 0.99),
+            weight_decay=s.weight_decay,
+            capturable=self.on_gpu,
+        )
+        if not matrices:
+            return matrices, [adam]
+        seen = [matrix for _, matrix in matrices]
+        muon = torch.optim.Muon(seen, s.rate, s.weight_decay, adjust_lr_fn="match_rms_adamw")
+        return matrices, [muon, adam]
+
     def run(self, latents, captions, every=None, save_every=None):
         """Trains on latents [n, 2C, h, w] (mean, std) and n captions; yields a record every so often.
 
-        every, save_every: scenes between records and checkpoints; None: those of 200 and 1,000 updates
+        every, save_every: scenes between records and checkpoints; None: those of 200 and 250 updates
         """
         s, c = self.settings, self.settings.latent_channels
         tokens = self.tokenizer(
@@ -101,7 +123,7 @@ class Trainer:
         groups, noises = _groups(captions), torch.Generator(self.device)
         start, before, running = time.perf_counter(), self.seconds, []
         batch = s.batch_size * self.processes
-        every, save_every = every or 200 * batch, save_every or 1000 * batch
+        every, save_every = every or 200 * batch, save_every or 250 * batch
         while self.samples < s.samples:
             generator = np.random.default_rng([s.seed, self.samples, self.rank])
             phase = next((p for p in s.curriculum if self.samples < p.samples), s.curriculum[-1])
@@ -136,13 +158,13 @@ class Trainer:
         return s.rate * min(1.0, (updates + 1) / s.warmup, max(left, 0.0) / s.decay_share + 1e-3)
 
     def _update(self, z, noise, steps, ids):
-        for group in self.optimizer.param_groups:
-            if self.on_gpu:
+        for group in (g for optimizer in self.optimizers for g in optimizer.param_groups):
+            if torch.is_tensor(group["lr"]):
                 group["lr"].fill_(self._rate())
             else:
                 group["lr"] = self._rate()
         inputs = z, noise, steps, ids
-        alone = self.processes == 1  # what processes tell each other is not recorded
+        alone = self.processes == 1 and not self.matrices  # neither processes that talk nor Muon are recorded
         loss = self._recorded(self._step, *inputs) if alone else self._step(*inputs)
         decay = min(self.settings.ema, 1 - 5.0 / (5 + self.samples / self.settings.batch_size))
         with torch.no_grad():
@@ -150,19 +172,26 @@ class Trainer:
         return loss
 
     def _step(self, z, noise, steps, ids):
-        """Moves all weights; on a GPU it computes in bfloat16 what autocast holds safe."""
+        """Moves all weights; in bfloat16, where that is asked for, it computes what autocast holds safe."""
         noisy = self.scheduler.add_noise(z, noise, steps)
         target = self.scheduler.get_velocity(z, noise, steps)
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.on_gpu, cache_enabled=False):
+        half = self.on_gpu or self.settings.half
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
             states = self.model["text_encoder"](ids).last_hidden_state
             predicted = self.model["unet"](noisy, steps, states).sample
         loss = F.mse_loss(predicted.float(), target)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        for weight, _ in self.matrices:
+            weight.grad = None
         loss.backward()
         if self.processes > 1:
             self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for weight, matrix in self.matrices:
+            matrix.grad = weight.grad.flatten(1)
+        for optimizer in self.optimizers:
+            optimizer.step()
         return loss.detach()
 
     def _average_gradients(self):
@@ -178,7 +207,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "samples": self.samples,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "seconds": self.seconds,
         }
         replace_file(self.checkpoint, lambda path: torch.save(state, path))
@@ -187,9 +216,10 @@ class Trainer:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.samples, self.seconds = state["samples"], state["seconds"]
-        for group in self.optimizer.param_groups:  # which may come from a GPU, or go to one
+        for group in self.optimizers[-1].param_groups:  # AdamW's, which may come from a GPU, or go to one
             group["capturable"] = self.on_gpu
             group["lr"] = torch.tensor(self._rate(), device=self.device) if self.on_gpu else self._rate()
 
@@ -229,11 +259,11 @@ def stages(folder, target, settings, device="cpu", start=None):
 
 def _stages(folder, target, settings, device, start):
     scenes, latents, checkpoint = folder / "scenes", folder / "latents", folder / "autoencoder.pt"
-    shards = range(settings.scenes // SHARD)
-    missing = [index for index in shards if not (scenes / f"{index:05d}.json").exists()]
+    shards = shard_names(settings)
+    missing = [name for name in shards if not (scenes / f"{name}.json").exists()]
     if missing:
         painters = joblib.Parallel(min(len(missing), joblib.cpu_count()))
-        painters(joblib.delayed(write_shard)(scenes, index, settings) for index in missing)
+        painters(joblib.delayed(write_shard)(scenes, name, settings) for name in missing)
     earlier = []
     if start is not None:
         recipe = Path(start) / "recipe.json"
@@ -245,11 +275,11 @@ def _stages(folder, target, settings, device, start):
         yield from train_decoder(settings, scenes, shards, checkpoint, device)
     autoencoder = build_autoencoder(settings).to(device).eval()
     autoencoder.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
-    for index in shards:
-        encode_shard(autoencoder, scenes, latents, index, device)
-    captions = [c for index in shards for c in json.loads((scenes / f"{index:05d}.json").read_text())]
-    moments = np.concatenate([np.load(latents / f"{index:05d}.npy") for index in shards])
-    tokenizer = build_tokenizer(folder / "tokenizer")
+    for name in shards:
+        encode_shard(autoencoder, scenes, latents, name, device)
+    captions = [c for name in shards for c in json.loads((scenes / f"{name}.json").read_text())]
+    moments = np.concatenate([np.load(latents / f"{name}.npy") for name in shards])
+    tokenizer = start.tokenizer if start else build_tokenizer(folder / "tokenizer")
     trainer = Trainer(settings, tokenizer, folder / "diffusion.pt", device, start)
     yield from trainer.run(moments, captions)
     if trainer.rank == 0:
@@ -279,17 +309,24 @@ def main():
         "--samples", type=int, default=PretrainSettings.samples, help="scenes shown to the U-Net"
     )
     parser.add_argument("--scenes", type=int, default=PretrainSettings.scenes, help="distinct scenes painted")
-    parser.add_argument("--batch-size", type=int, default=PretrainSettings.batch_size)
-    parser.add_argument("--rate", type=float, default=PretrainSettings.rate, help="of AdamW, at its highest")
+    parser.add_argument("--objects", type=int, default=0, help="single objects painted beside the scenes")
+    parser.add_argument("--batch-size", type=int, default=PretrainSettings.batch_size, help="of each process")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default=PretrainSettings.optimizer)
+    parser.add_argument("--rate", type=float, default=PretrainSettings.rate, help="at its highest")
+    parser.add_argument("--warmup", type=int, default=PretrainSettings.warmup, help="updates")
+    parser.add_argument("--decay-share", type=float, default=PretrainSettings.decay_share)
+    parser.add_argument("--half", action="store_true", help="bfloat16 on a CPU that has instructions for it")
     parser.add_argument("--seed", type=int, default=PretrainSettings.seed, help="of scenes and training")
     parser.add_argument(
         "--start", type=Path, help="a pipeline folder to train further, in the recipe's last phase"
     )
+    parser.add_argument("--singles", type=float, default=0.0, help="share of single objects in that phase")
     arguments = parser.parse_args()
-    names = ("samples", "scenes", "batch_size", "rate", "seed")
+    names = {field.name for field in fields(PretrainSettings)} & vars(arguments).keys()
     settings = PretrainSettings(**{name: getattr(arguments, name) for name in names})
     if arguments.start:
-        settings = replace(settings, curriculum=settings.curriculum[-1:])
+        phase = replace(settings.curriculum[-1], samples=settings.samples, singles=arguments.singles)
+        settings = replace(settings, curriculum=(phase,))
     for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.start):
         sys.stdout.write(json.dumps(asdict(record)) + "\n")
 

@@ -201,6 +201,16 @@ def sample_single(rng) -> Scene:
     return Scene("plain", (ground,), things=(thing,), seed=int(rng.integers(2**31)))
 
 
+def sample_object(rng) -> Scene:
+    """A single object of which seven in ten are bare: nothing but its shape, colour, size and place."""
+    scene = sample_single(rng)
+    if rng.random() < 0.7:
+        thing = replace(scene.things[0], edge="", fill="", strength="", outline="")
+        thing = replace(thing, colours=thing.colours[:1], tilt="" if rng.random() < 0.7 else thing.tilt)
+        scene = replace(scene, things=(thing,))
+    return scene
+
+
 def sample_picture(rng, longest=75) -> Scene:
     """A picture with its table of tiles; at most `longest` words and commas."""
     palette = GREYS if rng.random() < 0.5 else tuple(COLOURS)

@@ -43,12 +43,16 @@ CURRICULUM = (
 class PretrainSettings:
     """The whole recipe; the defaults are those of the committed models/mini.
 
-    Widths are channels, sizes pixels, rates per AdamW update; `samples` counts scenes shown to the
-    U-Net, `decoder_samples` those shown to the autoencoder's decoder, repeats included.
+    scenes are drawn by lib.scenes.sample_scene, objects beside them by sample_object. optimizer: adamw, or
+    muon for all matrices and convolutions inside (Jordan et al. 2024) and AdamW for the rest. half: whether
+    matrix products are computed in bfloat16 on a CPU too, as they always are on a GPU; it pays where the
+    CPU has instructions for it. Widths are channels, sizes pixels, rates per update; `samples` counts scenes
+    shown to the U-Net, `decoder_samples` those shown to the autoencoder's decoder, repeats included.
     """
 
     side: int = 64
     scenes: int = 163_840
+    objects: int = 0
     latent_channels: int = 12
     autoencoder_widths: tuple[int, ...] = (24, 48, 64)
     decoder_samples: int = 68_000
@@ -60,12 +64,14 @@ class PretrainSettings:
     samples: int = 1_068_000
     curriculum: tuple[Phase, ...] = CURRICULUM
     batch_size: int = 16
+    optimizer: str = "adamw"
     rate: float = 1e-3
     warmup: int = 500  # updates
     decay_share: float = 0.25  # last share of the samples, over which the rate falls to zero
     weight_decay: float = 0.01
     ema: float = 0.999
     caption_dropout: float = 0.1
+    half: bool = False
     seed: int = 0
 
 
@@ -80,14 +86,22 @@ class PretrainRecord:
     seconds: float
 
 
-def write_shard(folder, index, settings):
+def shard_names(settings):
+    """The names of all shards: first the scenes', then the objects'."""
+    kinds = {"scenes": settings.scenes, "objects": settings.objects}
+    return [f"{kind}-{index:05d}" for kind, n in kinds.items() for index in range(n // SHARD)]
+
+
+def write_shard(folder, name, settings):
     """Paints SHARD scenes: uint8 [SHARD, 3, side, side] and their captions; skips what is there."""
-    captions, images = folder / f"{index:05d}.json", folder / f"{index:05d}.npy"
+    captions, images = folder / f"{name}.json", folder / f"{name}.npy"
     if captions.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([settings.seed, index])
-    painted = [scenes.sample_scene(rng) for _ in range(SHARD)]
+    kind, index = name.split("-")
+    draw = {"objects": scenes.sample_object, "scenes": scenes.sample_scene}
+    rng = np.random.default_rng([settings.seed, 1 + list(draw).index(kind), int(index)])
+    painted = [draw[kind](rng) for _ in range(SHARD)]
     pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in painted])
     replace_file(images, lambda path: np.save(path, pixels))
     replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in painted])))
@@ -100,6 +114,6 @@ def replace_file(path, write):
     part.replace(path)
 
 
-def load_pixels(folder, index):
+def load_pixels(folder, name):
     """The pictures of one shard, as `write_shard` kept them."""
-    return np.load(folder / f"{index:05d}.npy")
+    return np.load(folder / f"{name}.npy")

@@ -60,7 +60,18 @@ def test_the_encoder_is_the_principal_components_of_patches():
     assert torch.allclose(posterior.std, torch.tensor(0.02))
 
 
-def trained(folder, tokenizer, samples, parts=1):
+def trained(folder, tokenizer, samples, parts=1, **changes):
+    for part in range(1, parts + 1):
+        settings = replace(TINY, samples=samples, **changes)
+        trainer = Trainer(settings, tokenizer, folder / "diffusion.pt")
+        for record in trainer.run(*made(), every=2, save_every=4):
+            if part < parts and record.samples >= 6 * part:
+                break
+    return trainer
+
+
+def made():
+    """Latents and their captions."""
     rng = np.random.default_rng(0)
     latents = rng.standard_normal((6, 24, 16, 16)).astype(np.float16)
     captions = [
@@ -71,20 +82,15 @@ def trained(folder, tokenizer, samples, parts=1):
         "b",
         "c",
     ]
-    for part in range(1, parts + 1):
-        settings = replace(TINY, samples=samples)
-        trainer = Trainer(settings, tokenizer, folder / "diffusion.pt")
-        for record in trainer.run(latents, captions, every=2, save_every=4):
-            if part < parts and record.samples >= 6 * part:
-                break
-    return trainer
+    return latents, captions
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, tokenizer):
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "muon", "half": True}])
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, tokenizer, changes):
     for name in "ab":
         (tmp_path / name).mkdir()
-    whole = trained(tmp_path / "a", tokenizer, 12)
-    broken = trained(tmp_path / "b", tokenizer, 12, parts=2)
+    whole = trained(tmp_path / "a", tokenizer, 12, **changes)
+    broken = trained(tmp_path / "b", tokenizer, 12, parts=2, **changes)
     for a, b in zip(whole.average.parameters(), broken.average.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -94,18 +100,55 @@ def test_a_training_on_a_gpu_goes_on_on_a_cpu(tmp_path, tokenizer):
     trained(tmp_path, tokenizer, 12, parts=2)
     path = tmp_path / "diffusion.pt"
     state = torch.load(path, weights_only=True)
-    for group in state["optimizer"]["param_groups"]:
+    for group in state["optimizers"][0]["param_groups"]:
         group |= {"lr": torch.tensor(group["lr"]), "capturable": True}
     torch.save(state, path)
     trainer = trained(tmp_path, tokenizer, 16)
-    assert trainer.samples == 16 and isinstance(trainer.optimizer.param_groups[0]["lr"], float)
+    assert trainer.samples == 16 and isinstance(trainer.optimizers[0].param_groups[0]["lr"], float)
 
 
-def test_training_moves_every_weight_it_should(tmp_path, tokenizer):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_moves_every_weight_it_should(tmp_path, tokenizer, optimizer):
     torch.manual_seed(TINY.seed)
     before = Trainer(TINY, tokenizer, tmp_path / "none.pt").model["unet"].state_dict()
-    after = trained(tmp_path, tokenizer, 12).model["unet"].state_dict()
+    after = trained(tmp_path, tokenizer, 12, optimizer=optimizer).model["unet"].state_dict()
     assert sum(torch.equal(before[k], after[k]) for k in before) == 0
+
+
+def test_muon_makes_the_singular_values_of_an_update_about_equal(tmp_path, tokenizer):
+    """And leaves the words' vectors to AdamW, which moves those alone that were read."""
+    trainer = trained(tmp_path, tokenizer, 0, optimizer="muon")
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    moved = [names[id(p)] for p, _ in trainer.matrices]
+    assert len(moved) > 50 and not any("embeddings" in name or "conv_in" in name for name in moved)
+    weight, matrix = next((p, m) for p, m in trainer.matrices if p.ndim == 4)
+    assert matrix.data_ptr() == weight.data_ptr() and matrix.shape == weight.flatten(1).shape
+    before = weight.detach().clone()
+    trained(tmp_path, tokenizer, 2, optimizer="muon")  # the same draws
+    trainer.settings = replace(trainer.settings, samples=2)
+    list(trainer.run(*made()))
+    change = torch.linalg.svdvals((weight - before).flatten(1))
+    assert change.max() < 3 * change.median()
+
+
+def test_half_precision_learns_what_single_does(tmp_path, tokenizer):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    one, half = trained(tmp_path / "a", tokenizer, 12), trained(tmp_path / "b", tokenizer, 12, half=True)
+    for a, b in zip(one.model.parameters(), half.model.parameters(), strict=True):
+        assert b.dtype == torch.float32 and (a - b).abs().max() < 0.05
+
+
+def test_objects_are_painted_beside_the_scenes(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 64)
+    names = shards.shard_names(replace(TINY, scenes=64, objects=128))
+    assert names == ["scenes-00000", "objects-00000", "objects-00001"]
+    captions = {}
+    for name in names:
+        shards.write_shard(tmp_path, name, TINY)
+        captions[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert {kind(c) for c in captions[names[1]] + captions[names[2]]} == {"single"}
+    assert captions[names[1]] != captions[names[2]] and len({kind(c) for c in captions[names[0]]}) > 2
 
 
 def test_the_running_mean_keeps_no_history(tmp_path, tokenizer):
@@ -115,8 +158,7 @@ def test_the_running_mean_keeps_no_history(tmp_path, tokenizer):
 
 def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 8)
-    for module in ("lib.pretrain", "lib.autoencoder"):
-        monkeypatch.setattr(f"{module}.SHARD", 8)
+    monkeypatch.setattr("lib.autoencoder.SHARD", 8)
     records = list(stages(tmp_path / "work", tmp_path / "model", TINY))
     base = load_base(tmp_path / "model", "cpu")
     assert base.latent_shape == (12, 16, 16) and base.prediction_type == "v_prediction"
@@ -127,14 +169,16 @@ def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
     list(stages(tmp_path / "further", tmp_path / "second", further, start=tmp_path / "model"))
     told = json.loads((tmp_path / "second" / "recipe.json").read_text())
     assert [run["seed"] for run in told] == [TINY.seed, 1]  # of both runs, in order
+    first, second = (tmp_path / name / "tokenizer" / "tokenizer.json" for name in ("model", "second"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_decoder_whose_training_was_interrupted_goes_on(tmp_path, monkeypatch):
-    for module in ("lib.shards", "lib.pretrain", "lib.autoencoder"):
+    for module in ("lib.shards", "lib.autoencoder"):
         monkeypatch.setattr(f"{module}.SHARD", 8)
     settings, checkpoint = replace(TINY, decoder_samples=64), tmp_path / "autoencoder.pt"
-    shards.write_shard(tmp_path / "scenes", 0, settings)
-    train = lambda: train_decoder(settings, tmp_path / "scenes", range(1), checkpoint, every=1)  # noqa: E731
+    shards.write_shard(tmp_path / "scenes", "scenes-00000", settings)
+    train = lambda: train_decoder(settings, tmp_path / "scenes", ["scenes-00000"], checkpoint, every=1)  # noqa: E731
     first = [record for record, _ in zip(train(), range(12), strict=False)]
     assert not checkpoint.exists()
     rest = list(train())
