@@ -26,13 +26,14 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
 
     path    a folder (as seen from here, else from the repository's root), or a hub id `owner/name`
     device  None: an accelerator if torch sees one, else the CPU
-    dtype   of the weights: float32 (None), bfloat16 or float16, by name or torch's own; the trained vectors
-            and the loss stay float32
+    dtype   of the weights: float32 (None), bfloat16 or float16, by name or torch's own, or "auto": bfloat16
+            on a CPU that has instructions for it, else float32; the trained vectors and the loss stay float32
 
     Raises BaseError for a folder that is missing, incomplete or of another kind of model, a hub id that
     does not answer, a device that is not there and a dtype of another name.
     """
-    folder, device, dtype = resolve(path), _device(device), _dtype(dtype)
+    folder, device = resolve(path), _device(device)
+    dtype = _dtype(dtype, device)
     local = folder.exists()
     if not local and not is_hub_id(path):
         raise BaseError(
@@ -53,10 +54,14 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
     )
 
 
-def _dtype(name: torch.dtype | str | None) -> torch.dtype:
+def _dtype(name: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        found = torch.cpu.get_capabilities()
+        made_for_it = found.get("avx512_bf16") or found.get("amx_bf16")
+        return torch.bfloat16 if device.type == "cpu" and made_for_it else torch.float32
     found = name if isinstance(name, torch.dtype) else DTYPES.get(name or "float32")
     if found not in DTYPES.values():
-        raise BaseError(f"dtype {name!r}: one of {', '.join(DTYPES)}")
+        raise BaseError(f"dtype {name!r}: auto, or one of {', '.join(DTYPES)}")
     return found
 
 

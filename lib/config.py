@@ -69,7 +69,7 @@ class Common(Config):
 
     base, output   a model folder or hub id; the folder under which figures/ and results/ are written
     device         cpu, cuda or mps; None: the best there is
-    dtype          of the frozen weights: float32 (None), bfloat16 or float16
+    dtype          of the frozen weights, as lib.base.load_base takes it
 
     Raises ConfigError where a parameter that lists seeds lists none.
     """

@@ -176,8 +176,16 @@ def test_a_dtype_has_a_name_and_makes_another_base(base):
     assert half.dtype == torch.bfloat16 and half.digest != base.digest
     assert load_base("models/mini", "cpu", "float32").digest == base.digest
     for wrong in ("int8", "double", torch.float64):
-        with pytest.raises(BaseError, match="one of float32, float16, bfloat16"):
+        with pytest.raises(BaseError, match="auto, or one of float32, float16, bfloat16"):
             load_base("models/mini", "cpu", wrong)
+
+
+@pytest.mark.parametrize(
+    "known, dtype", [("avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16"), ("avx2", "float32")]
+)
+def test_auto_is_bfloat16_where_the_cpu_is_made_for_it(monkeypatch, known, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {known: True, "amx_bf16": known == "amx_bf16"})
+    assert load_base("models/mini", "cpu", "auto").digest == load_base("models/mini", "cpu", dtype).digest
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
