@@ -25,7 +25,9 @@ def fine_tune(base, images, validation, steps=400, batch_size=16, rate=3e-4, eve
     """The floor: trains every weight of the U-Net on `images`, keeping the best on `validation`.
 
     images, validation: float32 [n, 3, H, W] in [0, 1], disjoint. Returns a Base that shares everything
-    with `base` but the U-Net. AdamW with a linear decay; the prompt is empty throughout.
+    with `base` but the U-Net. AdamW with a linear decay; the prompt is empty throughout. The weights are
+    float32 while they are trained; where the base's are not, what autocast holds safe is computed in
+    bfloat16, and the result is as the base is.
     """
     tuned = copy.copy(base)
     tuned.source = ""
@@ -35,24 +37,27 @@ def fine_tune(base, images, validation, steps=400, batch_size=16, rate=3e-4, eve
         states = base.embed([""], {})
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(tuned.unet.parameters(), rate, weight_decay=0.01)
-    best, kept = validation_loss(tuned, validation, ""), copy.deepcopy(tuned.unet.state_dict())
+    half = partial(torch.autocast, base.device.type, torch.bfloat16, enabled=base.dtype != torch.float32)
+    best, kept = validation_loss(base, validation, ""), copy.deepcopy(tuned.unet.state_dict())
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 20) * (1 - step / steps)
         rows = torch.randint(len(mean), (batch_size,), generator=generator).to(mean.device)
         noise = torch.randn((2, batch_size, *mean.shape[1:]), generator=generator).to(mean)
         times = torch.randint(len(base.alphas_cumprod), (batch_size,), generator=generator).to(mean.device)
         latents = mean[rows] + std[rows] * noise[0]
-        loss = denoising_loss(tuned, latents, noise[1], times, states.expand(batch_size, -1, -1)).mean()
+        with half():
+            loss = denoising_loss(tuned, latents, noise[1], times, states.expand(batch_size, -1, -1)).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tuned.unet.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % every == 0 or step + 1 == steps:
-            now = validation_loss(tuned, validation, "")
+            with half():
+                now = validation_loss(tuned, validation, "")
             if now < best:
                 best, kept = now, copy.deepcopy(tuned.unet.state_dict())
     tuned.unet.load_state_dict(kept)
-    tuned.unet.eval().requires_grad_(False)
+    tuned.unet.eval().requires_grad_(False).to(base.dtype)
     return tuned
 
 
@@ -82,8 +87,16 @@ def gap_table(base, sets, captions, settings, sizes, seeds, floor_steps) -> pd.D
             calls.append(partial(vectors_losses, train=train, test=test, settings=chosen, sizes=sizes))
         rows.append(shared | {"condition": "fine-tuned", "vectors": 0, "seed": seeds[0]})
         calls.append(partial(floor_loss, train=train, stop=stop, test=test, steps=floor_steps, seed=seeds[0]))
-    losses = [loss for found in sweep(base, calls, "inversion gap") for loss in found]
+    losses = [loss for found in _longest_first(base, calls) for loss in found]
     return pd.DataFrame([row | {"loss": loss} for row, loss in zip(rows, losses, strict=True)])
+
+
+def _longest_first(base, calls):
+    """The results of `calls`, in their order: the short ones fill what the long ones leave of the cores."""
+    lengths = [(floor_loss, vectors_losses, plain_losses).index(call.func) for call in calls]
+    order = sorted(range(len(calls)), key=lengths.__getitem__)
+    found = dict(zip(order, sweep(base, [calls[i] for i in order], "inversion gap"), strict=True))
+    return [found[i] for i in range(len(calls))]
 
 
 def plain_losses(base, test, prompts) -> list[float]:

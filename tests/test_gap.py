@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib.artefacts import remembered, sampled, trained, trained_all
+from lib.base import load_base
 from lib.captions import best_caption
 from lib.datasets import load_images
 from lib.denoising import validation_loss
@@ -76,6 +77,19 @@ def test_the_floor_learns_and_leaves_the_base_alone(base, pictures):
     assert all(torch.equal(p, before[name]) for name, p in base.unet.state_dict().items())
     assert not any(p.requires_grad for p in base.unet.parameters())
     assert validation_loss(tuned, pictures[8:], "") < validation_loss(base, pictures[8:], "")
+
+
+def test_the_floor_of_a_base_in_half_precision_is_about_as_low_and_as_the_base_is(base, pictures):
+    half, learn, held = load_base("models/mini", "cpu", "bfloat16"), pictures[:8], pictures[8:]
+    tuned = [fine_tune(b, learn, held, steps=12, batch_size=4, every=4) for b in (base, half)]
+    assert tuned[1].dtype == half.dtype and not torch.equal(
+        tuned[1].unet.conv_in.weight, half.unet.conv_in.weight
+    )
+    gained = [
+        validation_loss(b, held, "") - validation_loss(t, held, "")
+        for b, t in zip((base, half), tuned, strict=True)
+    ]
+    assert gained[0] > 0 and gained[1] == pytest.approx(gained[0], rel=0.3)
 
 
 def test_the_floor_is_never_worse_than_the_base_where_it_is_stopped(base, pictures):
