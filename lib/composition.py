@@ -32,7 +32,8 @@ def pictures(
 
     Ways: those of WAYS compose the healthy embedding with those of the findings, `difference` by `emphasis`
     times what tells each from it; `alone` draws one embedding; `phantom`, where there is a reader, is what
-    the combination truly looks like.
+    the combination truly looks like. Of a single finding, no findings is the healthy embedding with as much
+    weight as the way gives both, which is as much guidance.
     """
     known = concepts.embeddings
     drawn = {}
@@ -40,13 +41,16 @@ def pictures(
         if len(chosen) < 2:
             alone = known[chosen[0] if chosen else concepts.healthy]
             drawn["alone", chosen] = sampled(base, alone, n, **drawing)
+        if concepts.reader and (concepts.name == "chest" or len(chosen) < 2):
+            label = "+".join(chosen) or concepts.healthy
+            drawn["phantom", chosen] = draw(concepts.name, label, n, _PHANTOM_SEED, base.image_side)[0]
         parts = [known[label] for label in (concepts.healthy, *chosen)]
         for way, weights in WAYS.items():
             if chosen:
                 drawn[way, chosen] = sampled(base, weights(parts, emphasis), n, **drawing)
-        if concepts.reader and (concepts.name == "chest" or len(chosen) < 2):
-            label = "+".join(chosen) or concepts.healthy
-            drawn["phantom", chosen] = draw(concepts.name, label, n, _PHANTOM_SEED, base.image_side)[0]
+            elif len(concepts.findings) == 1:
+                weight = sum(weights([*parts, known[concepts.findings[0]]], emphasis).values())
+                drawn[way, chosen] = sampled(base, {parts[0]: weight}, n, **drawing)
     return drawn
 
 
@@ -102,11 +106,11 @@ def ratios(name: str, found, resamples: int = 2000, seed: int = 0) -> pd.DataFra
 
     found: of `readings`, of the data set `name`. Combinations with the finding are compared with those of as
     many others, a mean over these numbers, since more terms alone make more of whatever a reader sees; a
-    finding that has no such company is compared with the healthy embedding alone. Half a picture is
-    added to each count, so that a finding never seen without being asked for divides by more than nothing;
-    one that is seen in no picture at all has no ratio: nan. The interval is that of two independent shares
-    (Jeffreys); since combinations share their noises, each counts as the fewer independent pictures that
-    its variance over noises comes to (Korn and Graubard 1998).
+    finding that has no such company is compared with the healthy embedding, at as much guidance. Half a
+    picture is added to each count, so that a finding never seen without being asked for divides by more than
+    nothing; one that is seen in no picture at all has no ratio: nan. The interval is that of two independent
+    shares (Jeffreys); since combinations share their noises, each counts as the fewer independent pictures
+    that its variance over noises comes to (Korn and Graubard 1998).
     """
     rng, rows = np.random.default_rng(seed), []
     for way in dict.fromkeys(way for way, _ in found):

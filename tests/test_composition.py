@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import composition
 from lib.claims import claims
-from lib.composition import ratios, together
+from lib.composition import pictures, ratios, together
+from lib.concepts import Concepts
 
 
 def seen(share, n=100):
@@ -51,6 +53,23 @@ def test_what_more_terms_alone_bring_is_no_obedience():
     row = ratios("chest", every).set_index("way").loc["sum"]
     assert row["with"] == pytest.approx(0.4) == row.without and row.low < 1 < row.high
     assert (row.n_with, row.n_without) == (300, 300)
+
+
+def test_a_single_finding_is_compared_with_the_healthy_embedding_at_as_much_guidance(monkeypatch):
+    """Two terms of weight 1 are twice the guidance of one, by which more is read whatever they are."""
+    monkeypatch.setattr(composition, "sampled", lambda base, what, n: what)
+    one, two = (
+        Concepts("set", "folder", {label: label for label in classes}, {}, None)
+        for classes in (("normal", "tumour"), ("normal", "tumour", "other"))
+    )
+    drawn = pictures(None, one, 4, 3.0)
+    assert drawn["sum", ("tumour",)] == {"normal": 1.0, "tumour": 1.0}
+    assert drawn["difference", ("tumour",)] == {"normal": -2.0, "tumour": 3.0}
+    assert [drawn[way, ()]["normal"] for way in ("sum", "mean", "difference")] == [2.0, 1.0, 1.0]
+    assert [way for way, chosen in pictures(None, two, 4, 3.0) if not chosen] == ["alone"]
+    read = {("alone", ()): {"a": seen(0.1)}, ("alone", ("a",)): {"a": seen(0.2)}}
+    read |= {("sum", ()): {"a": seen(0.3)}, ("sum", ("a",)): {"a": seen(0.6)}}
+    assert ratios("set", read).set_index("way").loc["sum", "without"] == 0.3
 
 
 def test_findings_that_are_asked_for_at_once_are_counted_at_once():
