@@ -57,7 +57,7 @@ def fine_tune(base, images, validation, steps=400, batch_size=16, rate=3e-4, eve
             if now < best:
                 best, kept = now, copy.deepcopy(tuned.unet.state_dict())
     tuned.unet.load_state_dict(kept)
-    tuned.unet.eval().requires_grad_(False).to(base.dtype)
+    tuned.unet.eval().requires_grad_(False).type(base.dtype)  # diffusers warns of its own `to`
     return tuned
 
 
