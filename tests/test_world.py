@@ -100,8 +100,14 @@ def test_nearly_half_of_the_scenes_are_grey():
     assert 0.3 < np.mean(grey) < 0.6
 
 
+def test_most_objects_are_bare():
+    things = [thing for scene in sampled(300, seed=6, sample=scenes.sample_object) for thing in scene.things]
+    finishes = [(t.edge, t.fill, t.outline, len(t.colours) > 1) for t in things]
+    assert len(things) == 300 and 0.65 < np.mean([not any(f) for f in finishes]) < 0.95
+
+
 def test_held_out_combinations_never_appear():
-    for scene in sampled(2000, seed=4):
+    for scene in [*sampled(2000, seed=4), *sampled(2000, seed=4, sample=scenes.sample_object)]:
         for thing in scene.things:
             assert not world.held_out(thing.shape, thing.colours[0], thing.row, thing.column)
 
