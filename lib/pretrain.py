@@ -29,7 +29,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import distributed
 from torch.nn import functional as F
 
@@ -37,6 +36,7 @@ from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
 from lib.graphs import Recorded
 from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
 from lib.pipelines import read_pipeline
+from lib.products import attend_plainly
 from lib.shards import PretrainRecord, PretrainSettings, replace_file, shard_names, write_shard
 from lib.world import kind
 
@@ -70,8 +70,8 @@ class Trainer:
                 part.load_state_dict(getattr(start, name).state_dict())
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.on_gpu = torch.device(device).type == "cuda"
-        if settings.half and not self.on_gpu:  # fused attention in bfloat16 is slower there than in float32
-            self.model["unet"].set_attn_processor(AttnProcessor())
+        if settings.half and not self.on_gpu:
+            attend_plainly(self.model["unet"])
             self.model["text_encoder"].set_attn_implementation("eager")
         self.matrices, self.optimizers = self._optimizers()
         self._recorded = Recorded(first=3)  # in which the optimizer makes its state, too

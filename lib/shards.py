@@ -99,9 +99,9 @@ def write_shard(folder, name, settings):
         return
     folder.mkdir(parents=True, exist_ok=True)
     kind, index = name.split("-")
-    draw = {"objects": scenes.sample_object, "scenes": scenes.sample_scene}
-    rng = np.random.default_rng([settings.seed, 1 + list(draw).index(kind), int(index)])
-    painted = [draw[kind](rng) for _ in range(SHARD)]
+    stream, sample = {"objects": (1, scenes.sample_object), "scenes": (2, scenes.sample_scene)}[kind]
+    rng = np.random.default_rng([settings.seed, stream, int(index)])
+    painted = [sample(rng) for _ in range(SHARD)]
     pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in painted])
     replace_file(images, lambda path: np.save(path, pixels))
     replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in painted])))
