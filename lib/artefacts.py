@@ -139,7 +139,9 @@ def _samples(base, what, n, settings) -> Path:
     }
 
     def make(folder: Path) -> None:
+        progress(0, n, "drawing")
         images = generate(base, what, n, **settings).numpy()
+        progress(n, n, "drawing")
         np.save(folder / "images.npy", images.astype(np.float32))
 
     return cached("samples", key, make)

@@ -18,7 +18,7 @@ from lib.config import digest
 from lib.datasets import classes, load_images, splits
 from lib.embedding import Embedding
 from lib.features import extract, load_extractor
-from lib.imagesets import ImageSet
+from lib.imagesets import DatasetError, ImageSet
 from lib.inversion import InversionSettings
 from lib.metrics import METRICS, fidelity
 from lib.phantoms import MODALITIES
@@ -26,6 +26,7 @@ from lib.starts import initial_vectors
 from lib.sweep import sweep
 from lib.tasks import name_of, token_of
 
+LEAST = 4  # images that can be compared with: of fewer FID has no interval
 _CODE = ("lib.features", "lib.metrics", "lib.fidelity", *SEEING)
 
 
@@ -69,15 +70,34 @@ def tasks(
     """The last class of each data set: the diseased one of the phantoms.
 
     n_real images of `split` are compared with, or half of the user's where these are fewer than twice that;
-    the user's training images are n_train at most.
+    the user's training images are n_train at most. Where half of that split is less than LEAST, what
+    the other held-out split has comes to it.
     split "val": for what a reader may choose by; of a data set without one, those of test.
+    Raises DatasetError where no split but train has images enough.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         label = classes(spec)[-1]
-        held = split if split in splits(spec) else "test"
-        test = load_images(spec, 2 * n_real, held, side, seed, label, fewer=True)
+        test = _held_out(spec, 2 * n_real, split, side, seed, label)
         train = load_images(spec, n_train, "train", side, seed, label, fewer=True)
         yield Task(name_of(spec), label, train, *_halves(test))
+
+
+def _held_out(spec, n, split, side, seed, label):
+    """At most n images of `split`, with those of the other held-out one where they are too few to halve."""
+    found, there = None, splits(spec)
+    for name in sorted({"val", "test"} & {*there}, key=lambda name: name != split):
+        try:
+            more = load_images(spec, n, name, side, seed, label, fewer=True)
+        except DatasetError:  # none of this class, or none that can be read
+            continue
+        found = more if found is None else found.joined(more)
+        if min(map(len, _halves(found))) >= LEAST:
+            return found
+    n = 0 if found is None else len(found)
+    raise DatasetError(
+        f"{spec}: {n} images of class {label!r} outside split train: what is drawn is compared with two "
+        f"samples of at least {LEAST} that share no patient: add images, or a folder test"
+    )
 
 
 def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:

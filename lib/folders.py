@@ -65,11 +65,14 @@ class FolderSource:
     name, as are those beside the splits. Names that start with a dot are not looked at.
     A class named as one of HEALTHY is the first, the others follow by name.
 
-    patient_pattern: a regular expression searched in each file's name without its suffix; its
-    first group (or the whole match) is the patient. Without it, and for names that it does not
-    match, the whole name is the patient. NIH ChestX-ray14: r"^(\\d+)_".
+    A file below a subfolder of its class (`tumour/P01/slice01.png`) is of the patient whom the first such
+    subfolder names; any other is a patient of its own, by its name without the suffix.
 
-    Raises DatasetError for a folder that is missing, no folder, or without images.
+    patient_pattern: a regular expression searched in that name, then in the path below the class folder; its
+    first group (or the whole match) is the patient. NIH ChestX-ray14: r"^(\\d+)_".
+
+    Raises DatasetError for a folder that is missing, no folder, or without images, and for a pattern that
+    matches none of them.
     """
 
     def __init__(self, path: str, patient_pattern: str | None = None) -> None:
@@ -81,6 +84,7 @@ class FolderSource:
                 f"{path}: patient_pattern {patient_pattern!r} is no regular expression: {error}"
             ) from error
         self.skipped: list[tuple[str, str]] = []
+        self.matched = self.pattern is None
         try:
             self.root, self.split, self.label = _locate(self.given)
             self.parts = _parts(self.root)
@@ -95,6 +99,9 @@ class FolderSource:
                 f"{self.given}: no images in this folder: put files of type {kinds} in it, or in a "
                 "subfolder a class, or in train, val and test above those"
             )
+        if not self.matched:
+            file = self.candidates[0].id
+            raise DatasetError(f"{path}: patient_pattern {patient_pattern!r} matches no file, such as {file}")
         self.classes = tuple(sorted({candidate.label for candidate in self.candidates}, key=_healthy_first))
         found = {candidate.split for candidate in self.candidates}
         self.splits = tuple(split for split in SPLITS if split in found)
@@ -163,7 +170,7 @@ class FolderSource:
             label = sub.name if sub != folder or split is None else self.root.name
             for file in files:
                 name = f"{label}/{file.relative_to(sub).as_posix()}"
-                patient = self._patient(file)
+                patient = self._patient(file.relative_to(sub))
                 yield Candidate(
                     id=f"{split}/{name}" if split else name,
                     patient=patient,
@@ -176,17 +183,20 @@ class FolderSource:
         self.skipped.append((file.relative_to(self.root).as_posix(), reason))
 
     def _patient(self, file: Path) -> str:
-        match = self.pattern.search(file.stem) if self.pattern else None
-        if not match:
-            return file.stem
-        return (match[1] if match.re.groups else match[0]) or file.stem
+        """Of a file's path below its class folder."""
+        own = file.parts[0] if len(file.parts) > 1 else file.stem
+        if not self.pattern:
+            return own
+        match = self.pattern.search(file.stem) or self.pattern.search(file.as_posix())
+        self.matched |= match is not None
+        return (match and (match[1] if match.re.groups else match[0])) or own
 
 
 def read_image(file: Path, side: int) -> np.ndarray:
     """One file as float32 [3, side, side] RGB in [0, 1]: centre square, Lanczos, never flipped.
 
     The EXIF orientation is applied, transparency lies on black, grey is repeated. 8-bit values
-    are divided by 255. Values of 16 bits and more are scaled from their own least to their own
+    are divided by 255. Grey values of 16 bits and more are scaled from their own least to their own
     greatest: scanners put 10 to 14 bits in 16, so the type's range says nothing about the data.
     Raises UnreadableError with the reason.
     """
@@ -196,6 +206,8 @@ def read_image(file: Path, side: int) -> np.ndarray:
             with Image.open(file) as image:
                 if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                     raise UnreadableError(f"{image.n_frames} pages: save one image a file")
+                if image.mode[0] not in "IF" and any(";16" in str(part) for part in image.tile):
+                    raise UnreadableError("colour of 16 bits a channel: save it with 8")  # Pillow drops half
                 image.load()
                 channels = _channels(ImageOps.exif_transpose(image))
     except DAMAGE as error:

@@ -16,9 +16,10 @@ from lib.classify import Cases, ClassifierSettings, ClassifyError, diagnose
 from lib.cohorts import Cohort
 from lib.denoising import image_losses
 from lib.embedding import Embedding
-from lib.fidelity import Drawing, Judge, Task, chosen_images
+from lib.fidelity import LEAST, Drawing, Judge, Task, chosen_images
 from lib.gap import floor_losses
 from lib.inversion import InversionSettings
+from lib.metrics import METRICS
 from lib.sweep import sweep
 
 REAL, BOTH, HALVES, SYNTHETIC, FEW, SHUFFLED = (
@@ -147,29 +148,18 @@ def outcomes(
     settings: ClassifierSettings,
 ) -> list[Outcome]:
     """Every condition of the plan, trained from each seed and scored on the test cases once."""
-    validation, test = Cases.of(*cohort.validation), Cases.of(*cohort.test)
     conditions = plan.conditions(cohort.available)
     origins = [plan.embedding_seeds[i % len(plan.embedding_seeds)] for i in range(len(plan.seeds))]
     wanted = [(c.embedding_images, origin) for c in conditions if c.n_synthetic for origin in origins]
     wanted = list(dict.fromkeys(wanted))  # the most are drawn once; fewer are their first
-    makers = [
-        partial(synthesis.cases, cohort=cohort, n_images=n, n=plan.most, seed=origin) for n, origin in wanted
+    shared = {"cohort": cohort, "synthesis": synthesis, "most": plan.most}
+    makers = [partial(_draw, **shared, n_images=n, origin=origin) for n, origin in wanted]
+    sweep(base, makers, f"{cohort.name}: synthetic images")
+    calls = [
+        partial(_diagnosed, **shared, condition=c, origin=origin, settings=replace(settings, seed=seed))
+        for c in conditions
+        for seed, origin in zip(plan.seeds, origins, strict=True)
     ]
-    synthetic = dict(zip(wanted, sweep(base, makers, f"{cohort.name}: synthetic images"), strict=True))
-    calls = []
-    for condition in conditions:
-        for seed, origin in zip(plan.seeds, origins, strict=True):
-            each = condition.n_real // 2
-            real = cohort.real(tuple(chosen_images(len(part), each, origin) for part in cohort.train))
-            selecting = validation
-            if condition.kind == SHUFFLED:
-                real, selecting = (shuffled(cases, seed) for cases in (real, validation))
-            numbers = condition.n_real, condition.n_synthetic
-            parts = {"real": real, "synthetic": synthetic.get((condition.embedding_images, origin))}
-            parts |= {"validation": selecting, "test": test, "numbers": numbers}
-            parts["halves"] = condition.kind == HALVES
-            text = f"{cohort.name}: {condition.kind}, {numbers[0]} + {numbers[1]}, seed {seed}"
-            calls.append(partial(_diagnosed, **parts, settings=replace(settings, seed=seed), text=text))
     runs = iter(sweep(base, calls, f"{cohort.name}: classifiers"))
     found = []
     for condition in conditions:
@@ -177,16 +167,40 @@ def outcomes(
         for seed, origin in zip(plan.seeds, origins, strict=True):
             run = next(runs)
             last = run.records.iloc[-1]
-            row = {"seed": seed, "embedding_seed": origin, "auc": float(auc(test.labels, run.scores))}
+            row = {"seed": seed, "embedding_seed": origin}
+            row["auc"] = float(auc(cohort.test_labels, run.scores))
             row |= {"validation_auc": last.best_auc, "best_step": int(last.best_step)}
-            rows.append(row | {"n_validation": len(validation), "n_test": len(test), "seconds": run.seconds})
+            row |= {"n_validation": sum(map(len, cohort.validation)), "n_test": len(cohort.test_labels)}
+            rows.append(row | {"seconds": run.seconds})
             scores.append(run.scores)
         found.append(Outcome(cohort, condition, rows, np.array(scores)))
     return found
 
 
-def _diagnosed(base, **arguments):
-    return diagnose(device=base.device, **arguments)
+def _draw(base, cohort, synthesis, most, n_images, origin):
+    synthesis.cases(base, cohort, n_images, most, origin)
+
+
+def _diagnosed(base, cohort, synthesis, most, condition, origin, settings):
+    """One training; its cases are gathered here, so that those of no other are in memory."""
+    each, numbers = condition.n_real // 2, (condition.n_real, condition.n_synthetic)
+    real = cohort.real(tuple(chosen_images(len(part), each, origin) for part in cohort.train))
+    selecting, synthetic = Cases.of(*cohort.validation), None
+    if condition.n_synthetic:
+        synthetic = synthesis.cases(base, cohort, condition.embedding_images, most, origin)
+    if condition.kind == SHUFFLED:
+        real, selecting = (shuffled(cases, settings.seed) for cases in (real, selecting))
+    return diagnose(
+        real=real,
+        synthetic=synthetic,
+        validation=selecting,
+        test=Cases.of(*cohort.test),
+        settings=settings,
+        numbers=numbers,
+        device=base.device,
+        text=f"{cohort.name}: {condition.kind}, {numbers[0]} + {numbers[1]}, seed {settings.seed}",
+        halves=condition.kind == HALVES,
+    )
 
 
 def shuffled(cases: Cases, seed: int) -> Cases:
@@ -209,9 +223,10 @@ def class_fidelity(base, cohort: Cohort, synthesis: Synthesis, plan: Plan) -> li
 
     Compared with the real test images of each class: real validation images of either class (of the same:
     the floor), and as many synthetic ones of either. Embeddings are those of the table and the first seed.
-    One row each: class, pictures, of, and the metrics of lib.metrics.
+    One row each: class, pictures, of, and the metrics of lib.metrics, nan where there are fewer than LEAST.
     """
     full = plan.conditions(cohort.available)[0].n_real
+    blank = {f"{m}{end}": np.nan for m in METRICS for end in ("", "_low", "_high")}
     drawn = [
         synthesis.pictures(base, cohort, i, full // 2, plan.most // 2, plan.embedding_seeds[0])
         for i in (0, 1)
@@ -223,7 +238,12 @@ def class_fidelity(base, cohort: Cohort, synthesis: Synthesis, plan: Plan) -> li
         for pictures, parts in (("real", [part.images for part in cohort.validation]), ("synthetic", drawn)):
             for of, images in zip(cohort.labels, parts, strict=True):
                 row = {"dataset": cohort.name, "class": label, "pictures": pictures, "of": of}
-                rows.append(row | judge.judge(images[: len(cohort.validation[i])]))
+                shown = images[: len(cohort.validation[i])]
+                few = min(len(shown), len(task.real)) < LEAST
+                found = (
+                    {"n_real": len(task.real), "n_fake": len(shown)} | blank if few else judge.judge(shown)
+                )
+                rows.append(row | found)
     return rows
 
 

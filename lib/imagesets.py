@@ -80,6 +80,19 @@ class ImageSet:
             truth={name: values[chosen] for name, values in self.truth.items()},
         )
 
+    def joined(self, other: ImageSet) -> ImageSet:
+        """These images, then those of another set of the same data, side and kinds of truth."""
+        return replace(
+            self,
+            images=np.concatenate([self.images, other.images]),
+            labels=self.labels + other.labels,
+            ids=self.ids + other.ids,
+            patients=self.patients + other.patients,
+            truth={name: np.concatenate([values, other.truth[name]]) for name, values in self.truth.items()},
+            skipped=self.skipped + other.skipped,
+            split=f"{self.split}, {other.split}",
+        )
+
     def of(self, label: str) -> ImageSet:
         """The images of one class. Raises DatasetError where there is none."""
         check_label(label, self.classes, self.spec)

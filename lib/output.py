@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from lib import figures
+from lib.card import card
 from lib.config import digest, resolve
+from lib.embedding import Embedding
 from lib.progress import outputs
 from lib.runs import atomic_write, runs_root
 from lib.specs import file_name_of, place_of
@@ -14,6 +16,8 @@ class Output:
 
     Numbers measured on a data set of the user's go to results/real-<notebook>-<name>.csv, and the
     figures, which show patients, to runs/real/<name>/, where git does not look; so do tables of patients.
+    Embeddings go to <root>/embeddings/<name>-<class>.safetensors, which git leaves out too.
+
     <name> is lib.specs.file_name_of the data set; where that is another's already, six digits that name its
     place follow.
     """
@@ -44,6 +48,13 @@ class Output:
     def patients(self, frame, part: str) -> Path:
         """Saves a DataFrame that names patients of the user's: to runs/real/<name>/, as the figures."""
         return self._csv(frame, self._private / "results" / f"{self._notebook}-{part}.csv")
+
+    def embedding(self, learned: Embedding, name: str, label: str) -> Path:
+        """Saves what was learned of a class, under a name that a person finds, and a page about it (.md)."""
+        file = "-".join(f"{self._real or name} {label}".split()) + ".safetensors"
+        path = learned.save(self._root / "embeddings" / file)
+        self._written += [path, atomic_write(path.with_suffix(".md"), card(learned, file))]
+        return path
 
     def declare(self) -> list[str]:
         """Checks that every file is there and tells run_all.sh; a notebook's last line."""

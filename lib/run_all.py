@@ -62,7 +62,7 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
         if name not in names:
             stems = ", ".join(notebook.stem for notebook in selected)
             raise ConfigError(f"no parameter {name!r} in {stems}{nearest(name, names)}")
-        typed[name] = absolute(name, parse_value(text))
+        typed[name] = absolute(name, text if name in INPUTS and Path(text).exists() else parse_value(text))
         check_value(typed[name], f"-p {name}")
     folder = runs_root() / "executed"
     made = []

@@ -80,13 +80,16 @@ _BEGUN_WITH = {
 def path_digest(path: Path) -> str:
     """A digest of a file, or of a folder's file names with their contents, links followed.
 
-    Beyond 64 MiB in all, sizes and times of change stand for the contents.
+    Beyond 64 MiB in all, or where one cannot be read, sizes and times of change stand for the contents.
     """
     files = [path] if path.is_file() else sorted(_files(path))
     states = {str(p.relative_to(path)): (p, p.stat()) for p in files}
-    if sum(state.st_size for _, state in states.values()) > 64 * 2**20:
-        return digest({name: [s.st_size, s.st_mtime_ns] for name, (_, s) in states.items()})
-    return digest({name: p.read_bytes() for name, (p, _) in states.items()})
+    if sum(state.st_size for _, state in states.values()) <= 64 * 2**20:
+        try:
+            return digest({name: p.read_bytes() for name, (p, _) in states.items()})
+        except OSError:  # whoever reads the images leaves that one out by name
+            pass
+    return digest({name: [s.st_size, s.st_mtime_ns] for name, (_, s) in states.items()})
 
 
 def _files(folder):
@@ -173,13 +176,18 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], Any])
             if callable(content):
                 content(temporary)
             else:
-                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+                temporary.write_bytes(_bytes(content))
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def _bytes(content: bytes | str) -> bytes:
+    """As it is, or as UTF-8; a file's name in it that is not stays the bytes that it was."""
+    return content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
 
 
 def _sync(path: Path) -> None:

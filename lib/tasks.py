@@ -1,32 +1,31 @@
 """What the experiments run on: the phantoms, or a data set of the user's, cut into the same parts."""
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
 
-from lib import specs
 from lib.datasets import classes, load_images, split_table, splits
-from lib.imagesets import ImageSet
+from lib.imagesets import DatasetError, ImageSet
 from lib.phantoms import MODALITIES
 from lib.specs import name_of
+
+LONGEST = 90  # characters of a token
 
 
 def image_sets(
     dataset: str | None, n: int, side: int, seed: int, split="train"
 ) -> list[tuple[str, ImageSet]]:
-    """(name, images of every class): the three phantoms or the user's data set, at most n a class.
-
-    A folder of the user's is taken whole.
-    """
+    """(name, images of every class): the three phantoms or the user's data set, at most n a class."""
     if dataset is None:
         return [(m, load_images(f"phantom:{m}", n, split, side, seed)) for m in MODALITIES]
-    drawn = n if specs.prefix_of(dataset)[0] else None
-    return [(name_of(dataset), load_images(dataset, drawn, split, side, seed, fewer=True))]
+    return [(name_of(dataset), load_images(dataset, n, split, side, seed, fewer=True))]
 
 
 def token_of(name: str, label: str) -> str:
-    """ "nih-chest-xray", "no_finding" -> "<nih-chest-xray-no_finding>"."""
-    return "<" + "-".join(f"{name} {label}".split()) + ">"
+    """ "nih-chest-xray", "no_finding" -> "<nih-chest-xray-no_finding>"; "-" for what a token may not hold."""
+    text = re.sub(r"[^\w.+-]+", "-", f"{name} {label}".lower()).strip("-")
+    return f"<{text[-LONGEST:]}>"
 
 
 def training_sets(
@@ -35,14 +34,23 @@ def training_sets(
     """(name, class, n training images, at most n_held held-out ones) for each class.
 
     Of a class with fewer than n, the user's folder gives what it has.
-    Held-out images are those of the split val; of a data set without one, those of test, on which the
-    loss is watched and nothing is chosen.
+    Held-out images are those of the split val; where it has none, those of test, on which the loss is
+    watched and nothing is chosen.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
-        held = "val" if "val" in splits(spec) else "test"
         for label in classes(spec):
             images = load_images(spec, n, "train", side, seed, label, fewer=True)
-            yield name_of(spec), label, images, load_images(spec, n_held, held, side, seed, label, fewer=True)
+            yield name_of(spec), label, images, _watched(spec, n_held, side, seed, label)
+
+
+def _watched(spec, n, side, seed, label):
+    """Held-out images of a class: of val, or of test where val has none."""
+    if "val" in splits(spec):
+        try:
+            return load_images(spec, n, "val", side, seed, label, fewer=True)
+        except DatasetError:  # a hash of ten patients may give it none
+            pass
+    return load_images(spec, n, "test", side, seed, label, fewer=True)
 
 
 def patient_tables(dataset: str, used: list[ImageSet]) -> dict[str, pd.DataFrame]:

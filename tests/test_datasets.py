@@ -134,6 +134,31 @@ def test_a_hundred_images_are_enough_for_the_notebooks(tmp_path):
         load_images(tmp_path / "rarity", 100, "train")
 
 
+def test_few_images_are_all_compared_with_and_too_few_are_told(tmp_path):
+    for n in (20, 40, 60):
+        folder = tmp_path / f"of {n}"
+        fill(folder, n)
+        held = [load_images(folder, split=s, side=8) for s in splits(str(folder)) if s != "train"]
+        total = sum(map(len, held))
+        if total < 8:
+            with pytest.raises(DatasetError, match=f"{total} images of class .* at least 4"):
+                list(tasks(str(folder), 100, 50, 8, 0))
+            continue
+        (task,) = tasks(str(folder), 100, 50, 8, 0)
+        assert min(len(task.real), len(task.second)) >= 4
+        assert not {*task.train.ids} & {*task.real.ids, *task.second.ids}
+        assert not {*task.real.ids} & {*task.second.ids}
+
+
+def test_a_class_without_validation_images_is_watched_on_test(tmp_path):
+    for split, count in {"train": 4, "val": 2, "test": 3}.items():
+        for label in ("normal", "tumour"):
+            if (split, label) != ("val", "tumour"):
+                fill(tmp_path / split / label, count)
+    held = {label: images.split for _, label, _, images in training_sets(str(tmp_path), 9, 9, 8, 0)}
+    assert held == {"normal": "val", "tumour": "test"}
+
+
 def test_images_of_one_patient_stay_together(tmp_path):
     for patient in range(40):
         for scan in range(3):
@@ -145,6 +170,21 @@ def test_images_of_one_patient_stay_together(tmp_path):
     assert sum(map(len, named.values())) == 40 == len(set.union(*named.values()))
     with pytest.raises(DatasetError, match="no regular expression"):
         load_images(tmp_path, patient_pattern="(")
+    with pytest.raises(DatasetError, match="'nobody' matches no file"):
+        load_images(tmp_path, patient_pattern="nobody")
+
+
+@pytest.mark.parametrize("pattern", [None, r"(P\d+)/"])
+def test_a_subfolder_of_a_class_is_a_patient(tmp_path, pattern):
+    for label in ("normal", "tumour"):
+        for patient in range(30):
+            fill(tmp_path / label / f"P{patient:02d}", 3)
+    named = {}
+    for split in ("train", "val", "test"):
+        found = load_images(tmp_path, split=split, side=4, patient_pattern=pattern)
+        named[split] = set(found.patients)
+        assert found.classes == ("normal", "tumour")
+    assert sum(map(len, named.values())) == 30 == len(set.union(*named.values()))
 
 
 def test_assigned_split_does_not_drift():
@@ -259,7 +299,7 @@ def test_transparency_lies_on_black_and_exif_is_honoured(tmp_path):
 
 
 def break_files(folder):
-    """Six kinds of unusable image, by name."""
+    """Seven kinds of unusable image, by name."""
     whole = save(folder / "whole.png", side=200).read_bytes()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
@@ -269,6 +309,7 @@ def break_files(folder):
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("not an image")
     (folder / "flipped.png").write_bytes(whole[:60] + bytes([whole[60] ^ 255]) + whole[61:])
+    (folder / "deep.png").write_bytes(deep_colour(np.full((8, 8, 3), 1500)))
     page = Image.new("L", (8, 8))
     page.save(folder / "pages.tif", save_all=True, append_images=[page])
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
@@ -276,7 +317,20 @@ def break_files(folder):
     chunk += struct.pack(">I", zlib.crc32(b"IHDR" + header))
     (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + whole[33:])
     (folder / "whole.png").unlink()
-    return {"truncated.png", "empty.png", "text.jpg", "flipped.png", "pages.tif", "bomb.png"}
+    return {"truncated.png", "empty.png", "text.jpg", "flipped.png", "pages.tif", "bomb.png", "deep.png"}
+
+
+def deep_colour(pixels):
+    """The bytes of a PNG of 16 bits a channel."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 def test_bad_files_cost_themselves_only(tmp_path):
@@ -290,8 +344,9 @@ def test_bad_files_cost_themselves_only(tmp_path):
     assert "truncated" in reasons["x/truncated.png"]
     assert "decompression bomb" in reasons["x/bomb.png"]
     assert "2 pages" in reasons["x/pages.tif"]
+    assert "16 bits" in reasons["x/deep.png"]  # Pillow keeps the upper byte, and 1500 is nearly black then
     assert len(load_images(tmp_path, n=9, split="all")) == 9
-    with pytest.raises(DatasetError, match=r"'x' has 9 readable images \(6 unreadable, such as "):
+    with pytest.raises(DatasetError, match=r"'x' has 9 readable images \(7 unreadable, such as "):
         load_images(tmp_path, n=10, split="all")
 
 
@@ -305,7 +360,7 @@ def test_large_images_below_the_limit_of_an_error_are_bombs_too(tmp_path, monkey
 
 def test_folder_of_bad_files_only(tmp_path):
     break_files(tmp_path)
-    with pytest.raises(DatasetError, match=r"has 0 readable images \(6 unreadable, such as"):
+    with pytest.raises(DatasetError, match=r"has 0 readable images \(7 unreadable, such as"):
         load_images(tmp_path, split="all")
 
 

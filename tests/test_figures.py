@@ -9,11 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib import figures, judge, readme
 from lib.charts import contrast_chart
 from lib.claims import MISSING
 from lib.config import ROOT
+from lib.embedding import Embedding
 from lib.measures import difficulty_table, obedience_table, truth_table, wilson
 from lib.output import Output
 from lib.overview import PICTURES, gallery, method_figure, notebook_table
@@ -135,6 +137,15 @@ def test_two_data_sets_of_one_name_keep_their_own_files(tmp_path, runs_folder):
     names = [tables(spec) for spec in specs]
     assert len({*names}) == 4 and names[0] == "real-02_x-images.csv" and names[2] == "real-02_x-pcam.csv"
     assert names == [tables(spec) for spec in specs]  # and again
+
+
+def test_what_was_learned_lies_under_its_name(tmp_path, runs_folder):
+    learned = Embedding(torch.randn(2, 8), "<x>")
+    for dataset, name in ((None, "chest-big heart"), ("/data/hospital", "hospital-big heart")):
+        path = Output(str(tmp_path), "02_x", dataset).embedding(learned, "chest", "big heart")
+        assert path == tmp_path / "embeddings" / f"{name.replace(' ', '-')}.safetensors"
+        assert Embedding.load(path).digest == learned.digest
+        assert path.name in path.with_suffix(".md").read_text()
 
 
 def test_a_file_that_is_gone_is_missed(tmp_path):

@@ -12,6 +12,7 @@ from lib.base import load_base
 from lib.captions import best_caption
 from lib.datasets import load_images
 from lib.denoising import validation_loss
+from lib.embedding import check_token
 from lib.gap import fine_tune, gap_table, share_closed, summarise
 from lib.inversion import InversionSettings
 from lib.starts import told_by_tiles
@@ -140,6 +141,9 @@ def test_the_best_caption_is_the_users_or_has_the_lowest_loss(base):
 
 def test_tokens_are_of_data_set_and_class():
     assert token_of("nih-chest-xray", "no finding") == "<nih-chest-xray-no-finding>"
+    for name in ("MRI, 2021", "T2W,ADC", "a" * 200, "\u0645\u06cc\u200c\u0634\u0648\u062f", "x"):
+        for label in ("\u0130yi huylu", "tumour"):
+            check_token(token_of(name, label), "here")
 
 
 def test_no_image_is_trained_and_tested_on():

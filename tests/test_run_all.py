@@ -222,6 +222,9 @@ def test_what_the_command_line_means(root):
         assert path == str(Path(name).resolve())
     assert made("dataset", "phantom:chest")[0].parameters["dataset"] == "phantom:chest"
     assert made("dataset", "./typo")[0].parameters["dataset"] == str(root / "typo")
+    for name in ("scans #2", "#scans", "scans: new", "2021-05-03"):  # YAML would take them for something else
+        (root / name).mkdir()
+        assert made("dataset", name)[0].parameters["dataset"] == str(root / name)
     assert made("rate", "5e-4")[0].parameters["rate"] == 5e-4
     plain, changed = made()[0], made("steps", "3")[0]
     assert plain.folder != changed.folder  # neither overwrites what the other has done

@@ -215,6 +215,21 @@ def test_a_full_disk_is_told_alike_by_a_worker():
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
+def test_what_is_not_unicode_and_what_cannot_be_read_stop_nothing(tmp_path, monkeypatch):
+    name = os.fsdecode(b"scan-\xe9.png")
+    assert atomic_write(tmp_path / "table.csv", name).read_bytes() == b"scan-\xe9.png"
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.png").write_bytes(b"a")
+    whole = path_digest(tmp_path / "set")
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "read_bytes", refuse)
+        assert path_digest(tmp_path / "set") != whole
+
+
 def test_path_digest_follows_links_and_ends_where_they_go_round(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "real").mkdir()
