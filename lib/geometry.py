@@ -64,8 +64,8 @@ def norm_table(embeddings: Mapping[str, Embedding], walks: Mapping[str, float]) 
 def walk_of(rates: Sequence[float]) -> float:
     """How far updates of these learning rates move a coordinate, as root mean square, without a goal.
 
-    An Adam update moves each coordinate by about its rate, whichever way, however flat the loss: the squares
-    add up, and n updates of one rate come to rate * sqrt(n).
+    An update moves a coordinate by about its rate, whichever way, however flat the loss: Adam's each one, and
+    Muon's in the root mean square. The squares add up, and n updates of one rate come to rate * sqrt(n).
     """
     return float(np.sqrt(np.square(rates).sum()))
 

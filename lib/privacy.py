@@ -13,6 +13,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,14 +30,14 @@ from lib.features import extract, load_extractor
 from lib.fidelity import Drawing, Task, chosen_images, embedding_of, untrained
 from lib.gap import fine_tune
 from lib.inversion import InversionSettings
-from lib.metrics import mean_interval
+from lib.runs import cached, code_digest
 from lib.sampling import generate
 from lib.sweep import sweep
 from lib.tasks import token_of
 
 CONTROL, NOTHING, FLOOR = "U-Net fine-tuned", "untrained vectors", "real images"
 SPACES = ("pixels", "base", "classifier")
-DRAWS = 20  # subsets of the larger of training and held-out images, each as many as there are of the other
+SHUFFLES = 200  # times that who was trained on is drawn anew, for what chance gives
 _CODE = (
     *("lib.privacy", "lib.diagnostic", "lib.features", "lib.fidelity", "lib.gap", "lib.classify"),
     *("lib.resnet", "lib.metrics", "lib.auc", *DRAWING, *TRAINING),
@@ -91,12 +92,14 @@ def audit_row(
     seed: int,
     classifier_steps: int = 150,
 ) -> dict:
-    """One row: ratio_<space> with its interval, closer_<space>, auc_<attack> with its interval.
+    """One row: ratio_<space>, ratio_<space>_low and _high, closer_<space>, auc_<attack> with its interval.
 
     ratio: geometric mean over generated images of the distance to the nearest training image / to the nearest
-    of as many held-out ones; 1 where the training images are no nearer. closer: share of generated images
-    with a ratio below 1. The space "classifier", of one trained for `classifier_steps` updates, only where
-    there are healthy images. auc: of training against held-out images by the attack; 0.5 is a guess.
+    of as many held-out ones; 1 where the training images are no nearer. low and high: `chance`, what 95 % of
+    random divisions into training and held-out images give, so that a ratio below says that it was these.
+    closer: share of generated images with a ratio below 1. The space "classifier", of one trained for
+    `classifier_steps` updates, only where there are healthy images. auc: of training against held-out images
+    by the attack; 0.5 is a guess.
     """
     key = {
         "base": base.digest,
@@ -116,14 +119,15 @@ def audit_row(
 
 
 def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps):
-    members, held, pictures, losses = prepare(base, task, settings, drawing, audit, seed)
+    members, pictures = prepare(base, task, settings, drawing, audit, seed)
+    held, losses = task.real, _losses(base, task, settings, drawing, audit, seed, members)
     row = {"n_held": len(held)}
     for space, see in _eyes(base, task, healthy, classifier_steps).items():
         seen = [see(images) for images in (pictures, members.images, held.images)]
-        ratios = distance_ratios(*seen, seed)
-        low, high = np.exp(mean_interval(np.log(ratios)))
-        row |= {f"ratio_{space}": float(np.exp(np.log(ratios).mean())), f"ratio_{space}_low": float(low)}
-        row |= {f"ratio_{space}_high": float(high), f"closer_{space}": float((ratios < 1).mean())}
+        ratios = distance_ratios(*seen)
+        low, high = chance(*seen, seed)
+        row |= {f"ratio_{space}": float(np.exp(np.log(ratios).mean())), f"ratio_{space}_low": low}
+        row |= {f"ratio_{space}_high": high, f"closer_{space}": float((ratios < 1).mean())}
         if space == "base":
             near = [-cdist(part, seen[0]).min(1) for part in seen[1:]]
     labels = np.repeat([1, 0], [len(members), len(held)])
@@ -138,30 +142,54 @@ def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps
 
 
 def prepare(base, task: Task, settings: InversionSettings, drawing: Drawing, audit: Audit, seed: int):
-    """(members, held-out images, generated images, losses or None) of one audit.
-
-    losses [2, members + held-out]: of what was trained on the members, and of a shadow that was not: an
-    embedding trained alike on other images, or the untouched base for the fine-tuned one.
-    """
+    """(members, pictures [n, 3, H, W]) of one audit: who was trained on, and what was drawn then."""
     members = task.train.subset(chosen_images(len(task.train), audit.n_train, seed))
-    both = np.concatenate([members.images, task.real.images])
     if audit.kind == FLOOR:
-        return members, task.real, task.second.images[: drawing.n], None
+        return members, task.second.images[: drawing.n]
     if audit.kind == CONTROL:
-        tuned = memorised(base, members, audit.steps, seed)
-        way = {"guidance": 1.0, "steps": drawing.steps, "sampler": drawing.sampler, "seed": seed}
-        pictures = generate(tuned, "", drawing.n, **way).numpy()
-        losses = [image_losses(model, both, "").numpy() for model in (tuned, base)]
-        return members, task.real, pictures, np.array(losses)
-    chosen = replace(settings, token=token_of(task.name, task.label), vectors=audit.vectors, seed=seed)
+        return members, _control(base, members, task.real, drawing, audit, seed)["pictures"]
+    chosen = _chosen(task, settings, audit, seed)
     if audit.kind == NOTHING:
-        return members, task.real, _drawn(base, untrained(base, chosen), drawing, seed), None
-    chosen = replace(chosen, steps=audit.steps)
+        return members, _drawn(base, untrained(base, chosen), drawing, seed)
+    run = embedding_of(base, task, chosen, audit.vectors, audit.n_train, seed)
+    return members, _drawn(base, run.embedding, drawing, seed)
+
+
+def _losses(base, task, settings, drawing, audit, seed, members):
+    """[2, members + held-out]: of what was trained on the members, and of a shadow that was not: an
+    embedding trained alike on other images, or the untouched base for the fine-tuned one. None of neither.
+    """
+    if audit.kind == CONTROL:
+        return _control(base, members, task.real, drawing, audit, seed)["losses"]
+    if audit.kind in (FLOOR, NOTHING):
+        return None
+    chosen = _chosen(task, settings, audit, seed)
     run = embedding_of(base, task, chosen, audit.vectors, audit.n_train, seed)
     others = task.second.subset(chosen_images(len(task.second), audit.n_train, seed))
     shadow = trained(base, others, chosen, text=f"{task.name}, shadow of {audit.n_train} images")
-    losses = [image_losses(base, both, one.embedding).numpy() for one in (run, shadow)]
-    return members, task.real, _drawn(base, run.embedding, drawing, seed), np.array(losses)
+    both = np.concatenate([members.images, task.real.images])
+    return np.array([image_losses(base, both, one.embedding).numpy() for one in (run, shadow)])
+
+
+def _chosen(task, settings, audit, seed):
+    chosen = replace(settings, token=token_of(task.name, task.label), vectors=audit.vectors, seed=seed)
+    return chosen if audit.kind == NOTHING else replace(chosen, steps=audit.steps)
+
+
+def _control(base, members, held, drawing, audit, seed) -> dict[str, np.ndarray]:
+    """`pictures` of the fine-tuned U-Net, and its `losses` above those of the base."""
+    key = {"base": base.digest, "images": [members.digest, held.digest], "drawing": asdict(drawing)}
+    key |= {"steps": audit.steps, "seed": seed, "code": code_digest(*_CODE)}
+
+    def make(folder: Path) -> None:
+        tuned = memorised(base, members, audit.steps, seed)
+        way = {"guidance": 1.0, "steps": drawing.steps, "sampler": drawing.sampler, "seed": seed}
+        both = np.concatenate([members.images, held.images])
+        losses = [image_losses(model, both, "").numpy() for model in (tuned, base)]
+        np.savez(folder / "found.npz", pictures=generate(tuned, "", drawing.n, **way).numpy(), losses=losses)
+
+    with np.load(cached("memorised", key, make) / "found.npz") as found:
+        return dict(found)
 
 
 def _drawn(base, embedding, drawing, seed):
@@ -177,22 +205,37 @@ def memorised(base, images, steps: int, seed: int = 0):
     return tuned
 
 
-def distance_ratios(pictures, train, held, seed: int = 0) -> np.ndarray:
+def distance_ratios(pictures, train, held) -> np.ndarray:
     """[n]: distance of each of pictures [n, d] to its nearest of train [m, d] / to that of held [h, d].
 
-    Both are of equally many: of the larger set, DRAWS random subsets as large as the other. Of held the
-    median over them counts; of train the geometric mean, so that a copy of an image that only some subsets
-    hold is not lost.
+    Both are of equally many: of the larger set, the geometric mean over all subsets as large as the other.
     """
-    rng, m = np.random.default_rng([seed, 70]), min(len(train), len(held))
+    return np.exp(_log_ratios(cdist(pictures, np.concatenate([train, held])), len(train)))
 
-    def nearest(those):
-        apart = cdist(pictures, those)
-        draws = [apart[:, rng.permutation(len(those))[:m]].min(1) for _ in range(DRAWS)]
-        return np.maximum(draws if m < len(those) else [apart.min(1)], 1e-9)
 
-    to_held = np.median(nearest(held), 0)
-    return np.exp(np.log(nearest(train)).mean(0)) / to_held
+def chance(pictures, train, held, seed: int = 0) -> tuple[float, float]:
+    """What 95 % of random divisions of the same images into as many training and held-out ones give for the
+    geometric mean of `distance_ratios`.
+    """
+    rng, apart = np.random.default_rng([seed, 70]), cdist(pictures, np.concatenate([train, held]))
+    orders = (rng.permutation(apart.shape[1]) for _ in range(SHUFFLES))
+    found = [_log_ratios(apart[:, order], len(train)).mean() for order in orders]
+    low, high = np.exp(np.quantile(found, (0.025, 0.975)))
+    return float(low), float(high)
+
+
+def _log_ratios(apart, n: int) -> np.ndarray:
+    """Of distances [pictures, train + held], the first n of train."""
+    m = min(n, apart.shape[1] - n)
+    return _log_nearest(apart[:, :n], m) - _log_nearest(apart[:, n:], m)
+
+
+def _log_nearest(apart, m: int) -> np.ndarray:
+    """The mean, over all subsets of m columns of apart [pictures, n], of the log of the least distance."""
+    n = apart.shape[1]
+    k = np.arange(n - m)  # the least is the k-th of all where the subset holds it and none before
+    shares = m / n * np.cumprod(np.concatenate([[1], (n - m - k) / (n - 1 - k)]))
+    return np.log(np.maximum(np.sort(apart, 1)[:, : n - m + 1], 1e-9)) @ shares
 
 
 def nearest_pairs(pictures, train, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ _ATTACKS = {"loss": "loss", "shadow": "loss less shadow's", "pictures": "generat
 def audit_chart(table):
     """Left, distance ratios (1: no nearer than held-out ones); right, AUC of each attack (0.5: a guess).
 
-    One line an audit, one marker a data set and space or attack, with its 95 % interval.
+    One line an audit, one marker a data set and space or attack. The bar of a ratio is what chance gives, the
+    marker lies on it or not; that of an AUC is its 95 % interval.
     """
     names = list(dict.fromkeys(_name(row) for row in table.itertuples()))
     fig, axes = panels(1, 2, 6.9, 0.9 + 0.24 * len(names))
@@ -30,10 +31,13 @@ def audit_chart(table):
                 y = np.array([names.index(_name(row)) for row in part.itertuples()])
                 shift = 0.12 * (k - (len(datasets) - 1) / 2) + 0.03 * i
                 value = part[f"{prefix}_{key}"]
-                reach = [value - part[f"{prefix}_{key}_low"], part[f"{prefix}_{key}_high"] - value]
-                style = {"fmt": "os^"[i], "ms": 3, "lw": 0.7, "color": COLOURS.get(dataset, "#0072B2")}
-                style["label"] = f"{dataset}, {label}" if len(datasets) > 1 else label
-                ax.errorbar(value, y + shift, xerr=np.maximum(reach, 0), mfc=None if i else "white", **style)
+                colour = COLOURS.get(dataset, "#0072B2")
+                ends = part[f"{prefix}_{key}_low"], part[f"{prefix}_{key}_high"]
+                ax.hlines(y + shift, *ends, color=colour, lw=0.7)
+                style = {"marker": "os^"[i], "ms": 3, "color": colour, "mfc": None if i else "white", "lw": 0}
+                ax.plot(
+                    value, y + shift, label=f"{dataset}, {label}" if len(datasets) > 1 else label, **style
+                )
         ax.axvline(neutral, color="0.5", lw=0.8, ls="--")
         ax.set_yticks(range(len(names)), names if prefix == "ratio" else [""] * len(names), fontsize=6)
         ax.invert_yaxis()

@@ -40,15 +40,14 @@ def gap(results: Path) -> str:
     rows = []
     for path in filter(Path.is_file, files):
         for _, r in pd.read_csv(path).iterrows():
-            sizes = sorted(int(c.split("_")[1]) for c in r.index if c.startswith("share_"))
-            conditions = ("empty", "caption", *(f"{k} vectors" for k in sizes), "fine-tuned")
-            losses = [f"{r[c]:.4f}" for c in conditions]
+            conditions = ("empty", "caption", *(f"{k} vectors" for k in (1, 8, 64)), "fine-tuned")
+            losses = [f"{r[c]:.4f}" if c in r else "-" for c in conditions]
             kind = "real" if path.name.startswith("real-") else "phantom"
             rows.append(
                 (
                     f"{r['dataset']}, {r['class']} ({kind})",
                     *losses,
-                    f"{r[f'share_{sizes[-1]}']:.0%}",
+                    f"{r.share_64:.0%}" if "share_64" in r else "-",
                     int(r["n_test"]),
                     int(r["seeds"]),
                 )
@@ -146,9 +145,13 @@ def privacy(results: Path) -> str:
             cells = [
                 _span(r[name], r[f"{name}_low"], r[f"{name}_high"], 2)
                 for name in ("auc_shadow", "auc_pictures", "ratio_base")
-            ]
+            ]  # of the ratio what stands in brackets is not its interval but what chance gives
             rows.append((f"{r.dataset}, {r['class']}", what, r.n_train, *cells, r.n_held))
-    names = ("AUC by loss less a shadow's", "AUC by generated images", "distance, training / held-out")
+    names = (
+        "AUC by loss less a shadow's",
+        "AUC by generated images",
+        "distance, training / held-out (by chance)",
+    )
     return markdown(("images", "trained", "images seen", *names, "held out"), rows)
 
 

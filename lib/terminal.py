@@ -84,12 +84,12 @@ class Estimate:
         cells = self._cells[stem]
         if self._known.get(stem, 0.0) > elapsed:
             mine = self._known[stem] - elapsed
-        elif done or share:
-            pace = (elapsed - in_cell) / max(done, 1)
-            rest = in_cell * (1 - share) / share if share else max(pace - in_cell, 0.0)
-            mine = rest + pace * max(cells - done - 1, 0)
         else:
-            return None
+            pace = (elapsed - in_cell) / max(done, 1)
+            if not share and in_cell >= pace:  # longer than any so far, and it does not say of how much
+                return None
+            rest = in_cell * (1 - share) / share if share else pace - in_cell
+            mine = rest + pace * max(cells - done - 1, 0)
         rate = (self._seconds + elapsed + mine) / (self._units + cells)
         others = [name for name in self._waiting if name != stem]
         return mine + sum(self._known.get(name, rate * self._cells[name]) for name in others)

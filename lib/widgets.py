@@ -95,7 +95,7 @@ class Interpolate(_Mixture):
         super().__init__(base, library, measure, "interpolation", self._controls, sampling)
 
     def _controls(self, labels):
-        for widget, chosen in ((self.first, labels[0]), (self.second, labels[-1])):
+        for widget, chosen in ((self.first, labels[0]), (self.second, labels[1])):
             widget.options = labels
             widget.value = chosen
         return (self.first, self.second, self.weight)

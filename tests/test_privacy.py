@@ -1,10 +1,12 @@
 """The audit: distances and attacks that see what they should, and nothing where there is nothing."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from lib.datasets import load_images
 from lib.embedding import Embedding
@@ -19,6 +21,7 @@ from lib.privacy import (
     audit_row,
     audits,
     capacity,
+    chance,
     distance_ratios,
     memorised,
     nearest_pairs,
@@ -47,6 +50,18 @@ class TestDistances:
         assert np.exp(np.log(ratios).mean()) == pytest.approx(1, abs=0.05)
         assert 0.35 < (ratios < 1).mean() < 0.65
 
+    def test_chance_holds_strangers_and_not_copies(self):
+        inside = []
+        for seed in range(40):
+            points = np.random.default_rng(seed).standard_normal((65, 8))
+            pictures, train, held = points[:20], points[20:25], points[25:]
+            low, high = chance(pictures, train, held)
+            ratio = np.exp(np.log(distance_ratios(pictures, train, held)).mean())
+            inside.append(low <= ratio <= high)
+            copied = np.exp(np.log(distance_ratios(train + 0.1, train, held)).mean())
+            assert copied < chance(train + 0.1, train, held)[0]
+        assert 0.8 <= np.mean(inside) <= 1.0
+
     def test_few_training_images_are_compared_with_as_few(self):
         """Against all held-out images, five would seem far whatever they are."""
         held, pictures = self.points[100:200], self.points[200:]
@@ -58,6 +73,13 @@ class TestDistances:
         strangers = distance_ratios(self.points[200:205], train, held)
         copies = distance_ratios(train[60:65] + 1e-6, train, held)
         assert copies.max() < 0.1 < strangers.min()
+
+    def test_the_larger_set_counts_by_all_its_subsets(self):
+        pictures, train, held = self.points[:4], self.points[10:13], self.points[20:26]
+        near = [cdist(pictures, held[list(some)]).min(1) for some in combinations(range(6), 3)]
+        wanted = cdist(pictures, train).min(1) / np.exp(np.log(near).mean(0))
+        assert distance_ratios(pictures, train, held) == pytest.approx(wanted)
+        assert distance_ratios(pictures, held, train) == pytest.approx(1 / wanted)
 
     def test_the_nearest_pairs_are_the_nearest(self):
         images = self.points[:20].reshape(20, 2, 2, 2)
@@ -97,7 +119,7 @@ def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, step
     audit = Audit(kind, 2, 6, steps)
     row = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
     for space in SPACES:
-        assert row[f"ratio_{space}_low"] <= row[f"ratio_{space}"] <= row[f"ratio_{space}_high"]
+        assert row[f"ratio_{space}_low"] < row[f"ratio_{space}_high"] and row[f"ratio_{space}"] > 0
         assert 0 <= row[f"closer_{space}"] <= 1
     assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
     again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
@@ -111,7 +133,7 @@ def test_a_base_that_knows_two_images_by_heart_is_caught(base, task, runs_folder
     audit = Audit(CONTROL, 0, 2, 300)
     row = audit_row(base, larger, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0, 4)
     assert row["auc_loss"] == 1.0 and row["auc_shadow"] == 1.0
-    assert row["ratio_pixels_high"] < 1 and row["ratio_base_high"] < 1
+    assert all(row[f"ratio_{space}"] < row[f"ratio_{space}_low"] < 1 for space in ("pixels", "base"))
 
 
 @pytest.mark.slow

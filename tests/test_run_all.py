@@ -356,6 +356,7 @@ def test_the_time_left_comes_from_earlier_runs_or_from_what_is_done():
     assert unknown.left("a", 4.0, 0, 4.0, 0.0) is None
     # One cell took 2 s, half of the next takes 3 s: 3 s more for it, 2 s for each of the two after.
     assert unknown.left("a", 5.0, 1, 3.0, 0.5) == pytest.approx(7.0 + 12.0)
+    assert unknown.left("a", 9.0, 2, 5.0, 0.0) is None  # a cell longer than any before it
     unknown.finish("a", 12.0)
     assert unknown.left("b", 3.0, 1, 0.0, 0.0) == pytest.approx(9.0)
 
