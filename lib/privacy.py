@@ -92,11 +92,11 @@ def audit_row(
     seed: int,
     classifier_steps: int = 150,
 ) -> dict:
-    """One row: ratio_<space>, ratio_<space>_low and _high, closer_<space>, auc_<attack> with its interval.
+    """One row: ratio_<space>, chance_<space>_low and _high, closer_<space>, auc_<attack> with its interval.
 
     ratio: geometric mean over generated images of the distance to the nearest training image / to the nearest
-    of as many held-out ones; 1 where the training images are no nearer. low and high: `chance`, what 95 % of
-    random divisions into training and held-out images give, so that a ratio below says that it was these.
+    of as many held-out ones; 1 where the training images are no nearer. chance: what 95 % of random divisions
+    into training and held-out images give, so that a ratio below says that it was these.
     closer: share of generated images with a ratio below 1. The space "classifier", of one trained for
     `classifier_steps` updates, only where there are healthy images. auc: of training against held-out images
     by the attack; 0.5 is a guess.
@@ -126,8 +126,8 @@ def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps
         seen = [see(images) for images in (pictures, members.images, held.images)]
         ratios = distance_ratios(*seen)
         low, high = chance(*seen, seed)
-        row |= {f"ratio_{space}": float(np.exp(np.log(ratios).mean())), f"ratio_{space}_low": low}
-        row |= {f"ratio_{space}_high": high, f"closer_{space}": float((ratios < 1).mean())}
+        row |= {f"ratio_{space}": float(np.exp(np.log(ratios).mean())), f"chance_{space}_low": low}
+        row |= {f"chance_{space}_high": high, f"closer_{space}": float((ratios < 1).mean())}
         if space == "base":
             near = [-cdist(part, seen[0]).min(1) for part in seen[1:]]
     labels = np.repeat([1, 0], [len(members), len(held)])

@@ -18,9 +18,9 @@ def audit_chart(table):
     """
     names = list(dict.fromkeys(_name(row) for row in table.itertuples()))
     fig, axes = panels(1, 2, 6.9, 0.9 + 0.24 * len(names))
-    for ax, prefix, what, neutral in (
-        (axes[0, 0], "ratio", _RATIOS, 1.0),
-        (axes[0, 1], "auc", _ATTACKS, 0.5),
+    for ax, prefix, reach, what, neutral in (
+        (axes[0, 0], "ratio", "chance", _RATIOS, 1.0),
+        (axes[0, 1], "auc", "auc", _ATTACKS, 0.5),
     ):
         datasets = list(table.dataset.unique())
         for i, (key, label) in enumerate(what.items()):
@@ -32,7 +32,7 @@ def audit_chart(table):
                 shift = 0.12 * (k - (len(datasets) - 1) / 2) + 0.03 * i
                 value = part[f"{prefix}_{key}"]
                 colour = COLOURS.get(dataset, "#0072B2")
-                ends = part[f"{prefix}_{key}_low"], part[f"{prefix}_{key}_high"]
+                ends = part[f"{reach}_{key}_low"], part[f"{reach}_{key}_high"]
                 ax.hlines(y + shift, *ends, color=colour, lw=0.7)
                 style = {"marker": "os^"[i], "ms": 3, "color": colour, "mfc": None if i else "white", "lw": 0}
                 ax.plot(

@@ -136,16 +136,18 @@ def evidence(results: Path) -> str:
 
 def privacy(results: Path) -> str:
     """What tells training images from others, beside a second real sample and a U-Net that memorised."""
-    rows = []
+    rows, attacks = [], ("auc_shadow", "auc_pictures")
     for table in _everywhere(results, "10_sharing_and_privacy", "auc_shadow"):
         nothing = table.kind == "real images"
         full = table[(table.auc_shadow.notna() | nothing) & table.vectors.isin((0, table.vectors.max()))]
         for _, r in full.drop_duplicates(["dataset", "kind", "n_train"]).iterrows():
             what = f"{r.vectors} vectors" if r.vectors else r.kind
             cells = [
-                _span(r[name], r[f"{name}_low"], r[f"{name}_high"], 2)
-                for name in ("auc_shadow", "auc_pictures", "ratio_base")
-            ]  # of the ratio what stands in brackets is not its interval but what chance gives
+                _span(r[name], r[f"{reach}_low"], r[f"{reach}_high"], 2)
+                if f"{reach}_low" in r
+                else f"{r[name]:.2f}"
+                for name, reach in (*zip(attacks, attacks, strict=True), ("ratio_base", "chance_base"))
+            ]
             rows.append((f"{r.dataset}, {r['class']}", what, r.n_train, *cells, r.n_held))
     names = (
         "AUC by loss less a shadow's",

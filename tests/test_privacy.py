@@ -119,7 +119,7 @@ def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, step
     audit = Audit(kind, 2, 6, steps)
     row = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
     for space in SPACES:
-        assert row[f"ratio_{space}_low"] < row[f"ratio_{space}_high"] and row[f"ratio_{space}"] > 0
+        assert row[f"chance_{space}_low"] < row[f"chance_{space}_high"] and row[f"ratio_{space}"] > 0
         assert 0 <= row[f"closer_{space}"] <= 1
     assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
     again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
@@ -133,7 +133,7 @@ def test_a_base_that_knows_two_images_by_heart_is_caught(base, task, runs_folder
     audit = Audit(CONTROL, 0, 2, 300)
     row = audit_row(base, larger, SETTINGS, Drawing(8, 2.0, 20, "ddim"), audit, 0, 4)
     assert row["auc_loss"] == 1.0 and row["auc_shadow"] == 1.0
-    assert all(row[f"ratio_{space}"] < row[f"ratio_{space}_low"] < 1 for space in ("pixels", "base"))
+    assert all(row[f"ratio_{space}"] < row[f"chance_{space}_low"] < 1 for space in ("pixels", "base"))
 
 
 @pytest.mark.slow

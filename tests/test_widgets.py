@@ -51,7 +51,7 @@ def mean_brightness(_modality, images):
 def test_the_picture_is_what_generate_draws_and_follows_the_weight(base, library):
     demo = widgets.Interpolate(base, library, measure=mean_brightness, **QUICK)
     first = pixels(demo)
-    weights = {library["chest", "healthy"]: 0.5, library["chest", "effusion"]: 0.5}
+    weights = {library["chest", "healthy"]: 0.5, library["chest", "cardiomegaly"]: 0.5}
     expected = generate(base, weights, 1, guidance=3.0, sampler="euler_a", **QUICK)[0].numpy()
     expected = np.asarray(Image.open(io.BytesIO(widget_parts.png(expected))))
     assert np.abs(first.astype(int) - expected).max() <= 1
@@ -60,7 +60,7 @@ def test_the_picture_is_what_generate_draws_and_follows_the_weight(base, library
     assert told == pytest.approx(brightness, abs=0.002)  # half a level of 255
     demo.weight.value = 1.0
     assert not np.array_equal(pixels(demo), first)
-    assert "effusion :1" in demo.text.value and "healthy" not in demo.text.value
+    assert "cardiomegaly :1" in demo.text.value and "healthy" not in demo.text.value
     demo.weight.value = 0.5
     assert np.array_equal(pixels(demo), first)  # the same noise
     assert "mdb-ready" in state(demo) and 'download="interpolation.png"' in demo.links.value
