@@ -117,3 +117,12 @@ def test_low_guidance_is_judged_by_kid(tmp_path, better, verdict):
     (mine,) = found[found.claim == "low guidance looks most real"].itertuples()
     assert mine.verdict == verdict and mine.n == "64 drawn, 100 real" and "3.000" in mine.control
     assert mine.interval.startswith("0.40 to 0.60, 0.70 to 1.10: ")
+
+
+def test_a_gap_of_other_numbers_of_vectors_keeps_its_columns(tmp_path):
+    row = {"dataset": "chest", "class": "a", "empty": 0.4, "caption": 0.39, "1 vectors": 0.35}
+    row |= {"64 vectors": 0.3, "fine-tuned": 0.2, "share_1": 0.25, "share_64": 0.5, "n_test": 9, "seeds": 1}
+    pd.DataFrame([row]).to_csv(tmp_path / "02_textual_inversion-share.csv", index=False)
+    assert readme.gap(tmp_path).splitlines()[-1] == (
+        "| chest, a (phantom) | 0.4000 | 0.3900 | 0.3500 | - | 0.3000 | 0.2000 | 50% | 9 | 1 |"
+    )

@@ -297,6 +297,9 @@ def test_each_class_is_compared_with_both(base, cohort, runs_folder):
         for of in cohort.labels
     ]
     assert all(r["n_fake"] == 4 and np.isfinite(r["kid"]) for r in rows)
+    few = replace(cohort, test=tuple(part.subset(slice(0, 3)) for part in cohort.test))
+    rows = class_fidelity(base, few, Synthesis(settings, Drawing(0, 2.0, 1, "ddim")), PLAN)
+    assert all(r["n_real"] == 3 and np.isnan(r["kid"]) for r in rows)  # too few for an interval
 
 
 def test_evidence_is_what_two_embeddings_disagree_on(base, cohort):
