@@ -239,11 +239,9 @@ def class_fidelity(base, cohort: Cohort, synthesis: Synthesis, plan: Plan) -> li
             for of, images in zip(cohort.labels, parts, strict=True):
                 row = {"dataset": cohort.name, "class": label, "pictures": pictures, "of": of}
                 shown = images[: len(cohort.validation[i])]
-                few = min(len(shown), len(task.real)) < LEAST
-                found = (
-                    {"n_real": len(task.real), "n_fake": len(shown)} | blank if few else judge.judge(shown)
-                )
-                rows.append(row | found)
+                row |= {"n_real": len(task.real), "n_fake": len(shown)} | blank
+                enough = min(len(shown), len(task.real)) >= LEAST
+                rows.append(row | judge.judge(shown) if enough else row)
     return rows
 
 

@@ -134,9 +134,13 @@ def evidence(results: Path) -> str:
     return markdown(("images", "AUC by embeddings", "AUC by fine-tuned U-Nets", "test cases"), rows)
 
 
+#: What is told of an audit, and what stands in brackets after it: its interval, or what chance gives.
+_ATTACKS = {"auc_shadow": "auc_shadow", "auc_pictures": "auc_pictures", "ratio_base": "chance_base"}
+
+
 def privacy(results: Path) -> str:
     """What tells training images from others, beside a second real sample and a U-Net that memorised."""
-    rows, attacks = [], ("auc_shadow", "auc_pictures")
+    rows = []
     for table in _everywhere(results, "10_sharing_and_privacy", "auc_shadow"):
         nothing = table.kind == "real images"
         full = table[(table.auc_shadow.notna() | nothing) & table.vectors.isin((0, table.vectors.max()))]
@@ -146,7 +150,7 @@ def privacy(results: Path) -> str:
                 _span(r[name], r[f"{reach}_low"], r[f"{reach}_high"], 2)
                 if f"{reach}_low" in r
                 else f"{r[name]:.2f}"
-                for name, reach in (*zip(attacks, attacks, strict=True), ("ratio_base", "chance_base"))
+                for name, reach in _ATTACKS.items()
             ]
             rows.append((f"{r.dataset}, {r['class']}", what, r.n_train, *cells, r.n_held))
     names = (
