@@ -11,6 +11,7 @@ from lib.phantoms import MODALITIES
 from lib.specs import name_of
 
 LONGEST = 90  # characters of a token
+MOST_CLASSES = 20  # more are patients, one folder each
 
 
 def image_sets(
@@ -35,12 +36,23 @@ def training_sets(
 
     Of a class with fewer than n, the user's folder gives what it has.
     Held-out images are those of the split val; where it has none, those of test, on which the loss is
-    watched and nothing is chosen.
+    watched and nothing is chosen. Raises DatasetError for more than MOST_CLASSES classes.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
-        for label in classes(spec):
+        for label in _few_classes(spec):
             images = load_images(spec, n, "train", side, seed, label, fewer=True)
             yield name_of(spec), label, images, _watched(spec, n_held, side, seed, label)
+
+
+def _few_classes(spec):
+    labels = classes(spec)
+    if len(labels) > MOST_CLASSES:
+        shown = ", ".join(labels[:3])
+        raise DatasetError(
+            f"{spec}: {len(labels)} classes ({shown}, ...), each of which would be learned by itself: where "
+            "its subfolders are patients, put them into a folder that is named by their class"
+        )
+    return labels
 
 
 def _watched(spec, n, side, seed, label):
