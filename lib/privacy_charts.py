@@ -44,7 +44,7 @@ def audit_chart(table):
         where = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "columnspacing": 0.8}
         ax.legend(fontsize=4.5, ncols=3, handletextpad=0.2, **where)
     axes[0, 0].set_xscale("log")
-    axes[0, 0].xaxis.set_major_locator(FixedLocator([0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2]))
+    axes[0, 0].xaxis.set_major_locator(FixedLocator([0.8, 0.9, 1.0, 1.1, 1.2]))
     axes[0, 0].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_xlabel("distance to the nearest training / held-out image")
