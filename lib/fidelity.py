@@ -15,7 +15,7 @@ from scipy.stats import spearmanr, t
 
 from lib.artefacts import SEEING, remembered, sampled, trained
 from lib.config import digest
-from lib.datasets import classes, load_images, splits
+from lib.datasets import load_images, splits
 from lib.embedding import Embedding
 from lib.features import extract, load_extractor
 from lib.imagesets import DatasetError, ImageSet
@@ -24,7 +24,7 @@ from lib.metrics import METRICS, fidelity
 from lib.phantoms import MODALITIES
 from lib.starts import initial_vectors
 from lib.sweep import sweep
-from lib.tasks import name_of, token_of
+from lib.tasks import learned_classes, name_of, token_of
 
 LEAST = 4  # images that can be compared with: of fewer FID has no interval
 _CODE = ("lib.features", "lib.metrics", "lib.fidelity", *SEEING)
@@ -76,7 +76,7 @@ def tasks(
     Raises DatasetError where no split but train has images enough.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
-        label = classes(spec)[-1]
+        label = learned_classes(spec)[-1]
         test = _held_out(spec, 2 * n_real, split, side, seed, label)
         train = load_images(spec, n_train, "train", side, seed, label, fewer=True)
         yield Task(name_of(spec), label, train, *_halves(test))

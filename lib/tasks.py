@@ -29,22 +29,8 @@ def token_of(name: str, label: str) -> str:
     return f"<{text[-LONGEST:]}>"
 
 
-def training_sets(
-    dataset: str | None, n: int, n_held: int, side: int, seed: int
-) -> Iterator[tuple[str, str, ImageSet, ImageSet]]:
-    """(name, class, n training images, at most n_held held-out ones) for each class.
-
-    Of a class with fewer than n, the user's folder gives what it has.
-    Held-out images are those of the split val; where it has none, those of test, on which the loss is
-    watched and nothing is chosen. Raises DatasetError for more than MOST_CLASSES classes.
-    """
-    for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
-        for label in _few_classes(spec):
-            images = load_images(spec, n, "train", side, seed, label, fewer=True)
-            yield name_of(spec), label, images, _watched(spec, n_held, side, seed, label)
-
-
-def _few_classes(spec):
+def learned_classes(spec: str) -> tuple[str, ...]:
+    """The classes of a data set. Raises DatasetError for more than MOST_CLASSES, each of which is learned."""
     labels = classes(spec)
     if len(labels) > MOST_CLASSES:
         shown = ", ".join(labels[:3])
@@ -53,6 +39,21 @@ def _few_classes(spec):
             "its subfolders are patients, put them into a folder that is named by their class"
         )
     return labels
+
+
+def training_sets(
+    dataset: str | None, n: int, n_held: int, side: int, seed: int
+) -> Iterator[tuple[str, str, ImageSet, ImageSet]]:
+    """(name, class, n training images, at most n_held held-out ones) for each class.
+
+    Of a class with fewer than n, the user's folder gives what it has.
+    Held-out images are those of the split val; where it has none, those of test, on which the loss is
+    watched and nothing is chosen.
+    """
+    for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
+        for label in learned_classes(spec):
+            images = load_images(spec, n, "train", side, seed, label, fewer=True)
+            yield name_of(spec), label, images, _watched(spec, n_held, side, seed, label)
 
 
 def _watched(spec, n, side, seed, label):
@@ -80,7 +81,7 @@ def gap_sets(
     n_stop: the most images of each.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
-        label = classes(spec)[-1]
+        label = learned_classes(spec)[-1]
         train = load_images(spec, n, "train", side, seed, label, fewer=True)
         has_val = "val" in splits(spec)
         stop = load_images(spec, n_stop, "val", side, seed, label, fewer=True) if has_val else None

@@ -162,8 +162,9 @@ def test_a_class_without_validation_images_is_watched_on_test(tmp_path):
 def test_folders_of_patients_are_not_learned_one_by_one(tmp_path):
     for patient in range(21):
         fill(tmp_path / "tumour" / f"P{patient:02d}", 2)
-    with pytest.raises(DatasetError, match=r"21 classes \(P00, P01, P02, \.\.\.\).* are patients"):
-        list(training_sets(str(tmp_path / "tumour"), 9, 9, 8, 0))
+    for sets in (training_sets, tasks):
+        with pytest.raises(DatasetError, match=r"21 classes \(P00, P01, P02, \.\.\.\).* are patients"):
+            list(sets(str(tmp_path / "tumour"), 9, 9, 8, 0))
     ((_, label, images, _),) = training_sets(str(tmp_path), 100, 9, 8, 0)  # as the line advises
     assert label == "tumour" and len(set(images.patients)) == len(images) // 2 > 9
 

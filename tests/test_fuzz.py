@@ -153,7 +153,7 @@ def test_picai_volumes_masks_and_table(tmp_path, what):
         "marksheet": "**/marksheet.csv",
     }
     file = next(tmp_path.glob(pattern[what]))
-    attack(file, lambda: load_images(made.spec, None, None, 16, fewer=True), 6, MANY // 5)
+    attack(file, lambda: load_images(made.spec, None, None, 16, fewer=True), 6, MANY // 3)
 
 
 @pytest.mark.slow
