@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,18 @@ def code_digest(*modules: str, now: bool = False) -> str:
         source = None if now else _BEGUN_WITH.get(module)
         if source is None:
             source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
-        trees[module] = ast.dump(ast.parse(source))
-    return digest([trees, {name: version(name) for name in ("torch", "diffusers", "transformers")}])
+        trees[module] = _tree(source)
+    return digest([trees, _versions()])
+
+
+@lru_cache(maxsize=256)  # a second for all of lib, and every artefact asks
+def _tree(source):
+    return ast.dump(ast.parse(source))
+
+
+@lru_cache
+def _versions():
+    return {name: version(name) for name in ("torch", "diffusers", "transformers")}
 
 
 #: Module -> its source when this process began, of lib.

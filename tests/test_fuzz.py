@@ -144,8 +144,8 @@ def test_pcam_arrays(tmp_path):
 @pytest.mark.parametrize("what", ["t2w", "gland", "marksheet"])
 def test_picai_volumes_masks_and_table(tmp_path, what):
     made = MadePiCai(tmp_path)
-    for patient in range(1, 5):
-        made.study(patient, tumour=patient % 2 == 1)
+    for patient in (1, 2):
+        made.study(patient, tumour=patient == 1)
     made.close()
     pattern = {
         "t2w": "images/1/*_t2w.mha",

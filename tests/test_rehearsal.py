@@ -37,7 +37,7 @@ def scans(tmp_path_factory):
 def rehearsed(tmp_path_factory, scans):
     """(model folder, folder of the run): 02, 07 and 09 of the sd2 profile, done."""
     place = tmp_path_factory.mktemp("rehearsal")
-    shape = replace(rehearsal.SHAPES["2"].reduced(), widths=(64, 128), attention_heads=(1, 2))
+    shape = replace(rehearsal.SHAPES["2"].reduced(), widths=(32, 64), attention_heads=(1, 2))
     model = rehearsal.write(place / "stable-diffusion-2", shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MDB_RUNS", str(place / "runs"))
