@@ -1,7 +1,5 @@
 """Tables of what is known of images: measured truths a class, and how a base obeys captions."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
@@ -88,9 +86,9 @@ def difficulty_table(sets, test_sets, seed: int = 0) -> pd.DataFrame:
             model = make_pipeline(PCA(parts, random_state=seed), StandardScaler(), LogisticRegression(C=0.1))
             found = auc_interval(truth, model.fit(x, y).decision_function(unseen), patients, seed=seed)
             row = {"dataset": name, "against": f"{healthy} / {diseased}", "n_train": len(y)}
-            rows.append(row | {"n_test": len(truth)} | asdict(found))
-    frame = pd.DataFrame(rows, columns=["dataset", "against", "n_train", "n_test", "value", "low", "high"])
-    return frame.rename(columns={"value": "auc"})
+            row |= {"n_test": len(truth), "auc": found.value, "low": found.low, "high": found.high}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["dataset", "against", "n_train", "n_test", "auc", "low", "high"])
 
 
 def _pixels(images, healthy, diseased):
