@@ -16,7 +16,7 @@ from lib.imagesets import SPLITS, DatasetError, ImageSet, Request, Source, check
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["READERS", "DatasetError", "ImageSet", "classes", "load_images", "split_table", "splits"]
+__all__ = ["READERS", "DatasetError", "ImageSet", "check", "classes", "load_images", "split_table", "splits"]
 
 PHANTOMS_A_CLASS = 100  # as many as the paper trained on
 
@@ -64,6 +64,13 @@ def load_images(
     spec = os.fspath(spec)
     request = Request(spec, n, "all" if split is None else split, side, seed, label, fewer)
     return _open(spec, patient_pattern).load(request)
+
+
+def check(spec: str | os.PathLike) -> None:
+    """Raises DatasetError for what no image need be read to find: a folder that is missing or without
+    images, an archive of which one is, a name that means nothing.
+    """
+    _open(os.fspath(spec))
 
 
 def classes(spec: str | os.PathLike) -> tuple[str, ...]:

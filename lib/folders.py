@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import struct
@@ -55,6 +56,9 @@ DAMAGE = (
 HEALTHY = frozenset(
     ("healthy", "normal", "no_finding", "no_findings", "negative", "benign", "control", "controls")
 )
+
+#: Folders that an error line names at most; of more, those that may have been meant.
+LISTED = 12
 
 
 class FolderSource:
@@ -260,6 +264,8 @@ def _locate(given: Path) -> tuple[Path, str | None, str | None]:
         if given.name in classes:
             return Path(os.path.abspath(given.parent)), None, given.name
         there = classes or [sub.name for sub in _subfolders(given.parent)]
+        if len(there) > LISTED:
+            there = difflib.get_close_matches(given.name, there)
         if there:
             raise DatasetError(f"{given}: no such folder or class: there are {', '.join(there)}")
     raise DatasetError(

@@ -75,6 +75,15 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
     return made
 
 
+def check_datasets(todo: Sequence[Job]) -> None:
+    """Raises DatasetError for a data set that is not there, before a kernel is started to find out."""
+    named = (job.parameters.get("dataset") for job in todo)
+    for spec in dict.fromkeys(spec for spec in named if isinstance(spec, str)):
+        from lib.datasets import check  # slow to import where there is none to look for
+
+        check(spec)
+
+
 def render(done: list[Job], root: Path) -> Path:
     """Renders all notebooks, those of `done` and earlier ones as executed; the page to begin with."""
     from lib.pages import write_pages  # nbconvert is slow to import
@@ -106,6 +115,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         if arguments.list:
             print(listing(todo))
             return 0
+        check_datasets(todo)
         session = Session(todo, arguments.force)
         session.run()
         print(session.summary())

@@ -128,6 +128,15 @@ def one_line(call, given, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_crowded_place_is_not_listed(tmp_path):
+    for i in range(40):
+        (tmp_path / f"study-{i:02}").mkdir()
+    one_line(load_images, tmp_path / "study-7", "there are study-")
+    with pytest.raises(UserError) as caught:
+        load_images(tmp_path / "mine")
+    assert "study" not in str(caught.value).replace(str(tmp_path), "")
+
+
 @pytest.mark.parametrize(("call", "said"), IMAGES.items(), ids=IMAGES.values())
 def test_images(call, said, place):
     one_line(call, place, said)

@@ -93,7 +93,7 @@ def test_the_demos_run_without_a_front_end_and_become_a_page(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "imageless"])
-def test_a_bad_folder_gets_one_line(tmp_path, monkeypatch, capsys, what):
+def test_a_bad_folder_gets_one_line_and_no_kernel(tmp_path, monkeypatch, capsys, what):
     folder = tmp_path / what
     if what != "missing":
         folder.mkdir()
@@ -104,3 +104,4 @@ def test_a_bad_folder_gets_one_line(tmp_path, monkeypatch, capsys, what):
     assert main([*options, "-p", "dataset", str(folder)]) == 1
     shown = "".join(capsys.readouterr())
     assert str(folder) in shown and "Traceback" not in shown
+    assert not (tmp_path / "runs").exists()
