@@ -1,10 +1,11 @@
 """One command's notebooks, run in order: what each is told, how far they are, what came of it."""
 
+import csv
 import json
 import time
 from pathlib import Path
 
-from lib.config import is_hub_id
+from lib.config import ROOT, is_hub_id
 from lib.notebooks import Job
 from lib.progress import Listener, duration
 from lib.runs import TIMINGS, atomic_write, locked, runs_root, timings
@@ -21,6 +22,7 @@ class Session:
         self._estimate = Estimate(
             {job.notebook.stem: job.notebook.cells for job in todo},
             {j.notebook.stem: known[_timing_name(j)] for j in todo if _timing_name(j) in known},
+            seconds_elsewhere(todo[0].parameters.get("profile", "")),
         )
 
     def run(self) -> None:
@@ -94,6 +96,17 @@ class Session:
         rest = "" if left is None else f", about {duration(left)} left"
         cell = f"cell {self._cell}/{job.notebook.cells}" if self._cell else "starting"
         return f"{self._label}  {cell}{steps}  {duration(elapsed)}{rest}"
+
+
+def seconds_elsewhere(profile: str) -> dict[str, float]:
+    """Notebook -> seconds of the run that benchmarks/run_all.py timed; of another profile, none."""
+    path = ROOT / "results" / f"benchmark-run_all-{profile}.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [(row["what"].partition(": "), float(row["value"])) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {stem: 60 * minutes for (_, _, stem), minutes in rows if stem}
 
 
 def _timing_name(job: Job) -> str:

@@ -61,19 +61,27 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class Estimate:
-    """The time left, from earlier runs where known, else from the cells done so far."""
+    """The time left: from earlier runs where known, else by this machine's pace.
 
-    def __init__(self, cells: dict[str, int], known: dict[str, float]):
+    cells      notebook -> its code cells
+    known      notebook -> seconds that it last took here
+    elsewhere  notebook -> seconds that it took on another machine; the pace is against these where every
+               notebook has them, else a cell is as long as any other
+    """
+
+    def __init__(self, cells: dict[str, int], known: dict[str, float], elsewhere: dict[str, float]):
         self._cells, self._known = cells, known
+        self._timed = cells.keys() <= elsewhere.keys()
+        self._size = elsewhere if self._timed else cells
         self._waiting = list(cells)
-        self._seconds, self._units = 0.0, 0  # cells, of notebooks executed in this run
+        self._seconds, self._units = 0.0, 0.0  # of notebooks executed in this run
 
     def finish(self, stem: str, seconds: float | None) -> None:
         """`seconds` None: it was read, which says nothing about speed."""
         self._waiting.remove(stem)
         if seconds is not None:
             self._seconds += seconds
-            self._units += self._cells[stem]
+            self._units += self._size[stem]
 
     def left(self, stem: str, elapsed: float, done: int, in_cell: float, share: float) -> float | None:
         """Seconds until all is done; None while unknown.
@@ -81,18 +89,20 @@ class Estimate:
         `elapsed` seconds in notebook `stem`, of which `done` cells are finished; `in_cell` seconds
         in the next one, a `share` of whose steps (0 to 1) is done.
         """
-        cells = self._cells[stem]
         if self._known.get(stem, 0.0) > elapsed:
             mine = self._known[stem] - elapsed
+        elif self._timed:
+            pace = self._seconds / self._units if self._units else 1.0
+            mine = max(pace * self._size[stem] - elapsed, 0.0)
         else:
             pace = (elapsed - in_cell) / max(done, 1)
             if not share and in_cell >= pace:  # longer than any so far, and it does not say of how much
                 return None
             rest = in_cell * (1 - share) / share if share else pace - in_cell
-            mine = rest + pace * max(cells - done - 1, 0)
-        rate = (self._seconds + elapsed + mine) / (self._units + cells)
+            mine = rest + pace * max(self._cells[stem] - done - 1, 0)
+        rate = (self._seconds + elapsed + mine) / (self._units + self._size[stem])
         others = [name for name in self._waiting if name != stem]
-        return mine + sum(self._known.get(name, rate * self._cells[name]) for name in others)
+        return mine + sum(self._known.get(name, rate * self._size[name]) for name in others)
 
 
 def plain_text(text: str, stream: TextIO) -> str:

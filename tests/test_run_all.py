@@ -19,8 +19,8 @@ import pytest
 from lib import notebooks
 from lib.config import ROOT
 from lib.progress import Listener, OutputError, outputs, progress
-from lib.run_all import jobs, main
-from lib.session import Session, environment
+from lib.run_all import jobs, main, select
+from lib.session import Session, environment, seconds_elsewhere
 from lib.terminal import Estimate, table
 
 PARAMETERS = 'output = "nowhere"\ndataset = None\nsteps = 2  # updates\nrate = 0.1'
@@ -350,15 +350,31 @@ def test_jupyterlab_shows_one_line_that_is_redrawn(root, monkeypatch):
 
 
 def test_the_time_left_comes_from_earlier_runs_or_from_what_is_done():
-    known = Estimate({"a": 4, "b": 4}, {"a": 10.0, "b": 20.0})
+    known = Estimate({"a": 4, "b": 4}, {"a": 10.0, "b": 20.0}, {})
     assert known.left("a", 4.0, 1, 1.0, 0.0) == 26.0
-    unknown = Estimate({"a": 4, "b": 4}, {})
+    unknown = Estimate({"a": 4, "b": 4}, {}, {})
     assert unknown.left("a", 4.0, 0, 4.0, 0.0) is None
     # One cell took 2 s, half of the next takes 3 s: 3 s more for it, 2 s for each of the two after.
     assert unknown.left("a", 5.0, 1, 3.0, 0.5) == pytest.approx(7.0 + 12.0)
     assert unknown.left("a", 9.0, 2, 5.0, 0.0) is None  # a cell longer than any before it
     unknown.finish("a", 12.0)
     assert unknown.left("b", 3.0, 1, 0.0, 0.0) == pytest.approx(9.0)
+
+
+def test_the_time_left_is_another_machines_at_this_ones_pace():
+    found = Estimate({"a": 4, "b": 4, "c": 4}, {}, {"a": 10.0, "b": 20.0, "c": 60.0})
+    assert found.left("a", 4.0, 1, 1.0, 0.0) == 86.0  # nothing is done: as fast as there
+    found.finish("a", 30.0)
+    assert found.left("b", 10.0, 1, 1.0, 0.0) == pytest.approx(50.0 + 180.0)
+    assert found.left("b", 90.0, 1, 1.0, 0.0) == pytest.approx(60.0 * 120.0 / 30.0)  # longer than expected
+    partly = Estimate({"a": 4, "b": 4}, {}, {"a": 10.0})
+    assert partly.left("a", 4.0, 0, 4.0, 0.0) is None
+
+
+@pytest.mark.parametrize("profile", ["mini", "smoke"])
+def test_the_default_notebooks_were_timed_elsewhere(profile):
+    assert seconds_elsewhere(profile).keys() == {path.stem for path in select(ROOT / "notebooks", None)}
+    assert min(seconds_elsewhere(profile).values()) > 0 and seconds_elsewhere("none") == {}
 
 
 def test_a_table_has_columns():
