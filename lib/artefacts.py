@@ -62,19 +62,7 @@ def trained(base, images, settings, validation=None, text=""):
 
 def trained_together(base, jobs: list[Job], text="") -> list[Trained]:
     """`trained` of each job, in one batch: each knows that it had company, and how much."""
-    key = {
-        "base": base.digest,
-        "jobs": [
-            {
-                "images": job.images.digest,
-                "validation": job.validation.digest if job.validation is not None else None,
-                "settings": asdict(job.settings),
-            }
-            for job in jobs
-        ],
-        "code": code_digest(*TRAINING),
-    }
-    run = Run(None, "embeddings", key)
+    run = _run_of(base, jobs)
     if not run.done:
         with run.locked():
             if not run.done:
@@ -87,6 +75,22 @@ def trained_together(base, jobs: list[Job], text="") -> list[Trained]:
     return found
 
 
+def _run_of(base, jobs: list[Job]) -> Run:
+    key = {
+        "base": base.digest,
+        "jobs": [
+            {
+                "images": job.images.digest,
+                "validation": job.validation.digest if job.validation is not None else None,
+                "settings": asdict(job.settings),
+            }
+            for job in jobs
+        ],
+        "code": code_digest(*TRAINING),
+    }
+    return Run(None, "embeddings", key)
+
+
 def trained_all(base, parts, settings) -> list[Trained]:
     """`trained` of each of `parts` (of lib.tasks.training_sets) under `settings`.
 
@@ -97,8 +101,10 @@ def trained_all(base, parts, settings) -> list[Trained]:
     for name, label, images, held in parts:
         ours = replace(settings, token=token_of(name, label), validate_every=max(1, settings.steps // 4))
         sets.setdefault(name, []).append(Job(images, ours, held))
-    calls = [partial(trained_together, jobs=jobs, text=name) for name, jobs in sets.items()]
-    return [run for runs in sweep(base, calls, "data sets in training") for run in runs]
+    new = {name: jobs for name, jobs in sets.items() if not _run_of(base, jobs).done}
+    calls = [partial(trained_together, jobs=jobs, text=name) for name, jobs in new.items()]
+    sweep(base, calls, "data sets in training")  # without a worker where all is there
+    return [run for name, jobs in sets.items() for run in trained_together(base, jobs, name)]
 
 
 def _train(run, base, jobs, text):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -9,9 +10,10 @@ from lib.artefacts import trained_all
 from lib.datasets import load_images, splits
 from lib.embedding import Embedding
 from lib.errors import UserError
-from lib.estimators import FINDINGS, QUANTITIES, Reader, reader
+from lib.estimators import FINDINGS, QUANTITIES, Reader, is_fitted, reader
 from lib.imagesets import ImageSet
 from lib.inversion import InversionSettings
+from lib.sweep import sweep
 from lib.tasks import training_sets
 
 #: What is shown to grow from healthy to diseased; of data without a reader, the mean intensity.
@@ -101,14 +103,21 @@ def concepts(
     for (name, label, images, _), run in zip(parts, trained_all(base, parts, settings), strict=True):
         embeddings, sets = learned.setdefault(name, ({}, {}))
         embeddings[label], sets[label] = run.embedding, images
-    for name, (embeddings, sets) in learned.items():
+    for name, (embeddings, _) in learned.items():
         if len(embeddings) < 2:
             raise ConceptError(
                 f"{dataset or name}: one class, {next(iter(embeddings))}: name a data set with a healthy "
                 "class (called so, or the first by name) and diseased ones"
             )
-        known = phantom and name in QUANTITIES and name in FINDINGS
+    how = {"n": reader_phantoms, "side": base.image_side}
+    known = [name for name in learned if phantom and name in QUANTITIES and name in FINDINGS]
+    calls = [partial(_fit, modality=name, **how) for name in known if not is_fitted(name, **how)]
+    sweep(base, calls, "readers of the truth")
+    readers = {name: reader(name, **how) for name in known}
+    for name, (embeddings, sets) in learned.items():
         spec = f"phantom:{name}" if phantom else dataset
-        yield Concepts(
-            name, spec, embeddings, sets, reader(name, reader_phantoms, base.image_side) if known else None
-        )
+        yield Concepts(name, spec, embeddings, sets, readers.get(name))
+
+
+def _fit(base, **given):
+    reader(**given)

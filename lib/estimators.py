@@ -18,7 +18,7 @@ from lib.auc import auc_interval
 from lib.errors import UserError
 from lib.measures import wilson
 from lib.phantoms import MODALITIES, draw
-from lib.runs import cached, code_digest
+from lib.runs import Run, cached, code_digest
 
 #: modality -> the quantities that are read, named as by lib.phantoms; effusion: the larger of both sides
 QUANTITIES = {
@@ -79,18 +79,28 @@ def reader(modality: str, n: int | None = None, side: int = 64) -> Reader:
 
     n: phantoms to fit on; None: as many as PHANTOMS says. Raises EstimatorError.
     """
+    run = _run_of(modality, n, side)
+
+    def make(folder):
+        parts = asdict(_fit(modality, run.key["n"], side))
+        np.savez(folder / "reader.npz", **{k: v for k, v in parts.items() if k != "modality"})
+
+    with np.load(cached(run.name, run.key, make) / "reader.npz") as arrays:
+        return Reader(modality, **arrays)
+
+
+def is_fitted(modality: str, n: int | None = None, side: int = 64) -> bool:
+    """Whether `reader` only reads. Raises EstimatorError."""
+    return _run_of(modality, n, side).done
+
+
+def _run_of(modality, n, side):
     if modality not in QUANTITIES:
         raise EstimatorError(f"no estimators for {modality!r}: there are {', '.join(QUANTITIES)}")
     drawing = ("phantoms", "phantom_canvas", f"phantom_{modality}", "chest_anatomy", "pelvis_anatomy")
     modules = [f"lib.{m}" for m in ("estimators", "descriptors", *drawing)]
     key = {"modality": modality, "n": n or PHANTOMS[modality], "side": side, "code": code_digest(*modules)}
-
-    def make(folder):
-        parts = asdict(_fit(modality, key["n"], side))
-        np.savez(folder / "reader.npz", **{k: v for k, v in parts.items() if k != "modality"})
-
-    with np.load(cached("readers", key, make) / "reader.npz") as arrays:
-        return Reader(modality, **arrays)
+    return Run(None, "readers", key)
 
 
 def groups(modality: str) -> tuple[str, ...]:
