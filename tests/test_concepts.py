@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.concepts import Concepts, emphasised
+from lib.concepts import Concepts, concepts, emphasised
 from lib.embedding import Embedding
 from lib.inpainting import summarise
+from lib.inversion import InversionSettings
 from lib.sampling import generate
+from lib.sweep import sweep
 
 
 @pytest.fixture
@@ -60,3 +62,22 @@ def test_a_folder_of_a_modalitys_name_is_no_phantom():
         for spec in ("phantom:histology", "data/histology")
     }
     assert of == {"phantom:histology": "histology", "data/histology": ""}
+
+
+def test_what_is_there_is_read_without_a_worker(base, runs_folder, monkeypatch):
+    """Embeddings and readers are made in a sweep, each once; the second time nothing is left to sweep."""
+    swept = []
+
+    def watched(base, calls, text=""):
+        swept.append(len(calls))
+        return sweep(base, calls, text)
+
+    monkeypatch.setattr("lib.artefacts.sweep", watched)
+    monkeypatch.setattr("lib.concepts.sweep", watched)
+    settings = InversionSettings(vectors=1, steps=1, batch_size=2)
+    given = base, "phantom:prostate", settings, 2, 2, 0, 20
+    first, again = [list(concepts(*given)) for _ in range(2)]
+    assert swept == [1, 1, 0, 0]
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one.reader.weights, other.reader.weights)
+        assert all(torch.equal(e.vectors, other.embeddings[k].vectors) for k, e in one.embeddings.items())
