@@ -141,10 +141,11 @@ def dose_chart(summary):
     One colour a data set; open squares: half of each batch real. summary: of lib.gain_tables. Bars are 95 %
     intervals over patients and trainings.
     """
-    fig, axes = panels(1, 2, 6.9, 2.6)
     halves = summary[summary.kind == "real + synthetic, halves"].set_index("dataset")
     summary = summary[summary.kind.isin(("real", "real + synthetic"))]
-    full = summary[summary.kind == "real"].groupby("dataset").n_real.max()
+    reals = summary[summary.kind == "real"].groupby("dataset").n_real
+    full, vary = reals.max(), reals.nunique().max() > 1
+    fig, axes = panels(1, 1 + vary, 6.9 if vary else 3.45, 2.6)
     apart = summary.n_synthetic.max() / 160  # so that bars of one number do not hide each other
     for k, (name, part) in enumerate(summary.groupby("dataset", sort=False)):
         colour = COLOURS.get(name, COLOURS["generated"])
@@ -160,7 +161,8 @@ def dose_chart(summary):
                 label = f"{name}, {what}"
                 _bars(axes[0, 1], line.sort_values("n_real"), "n_real", colour, label, 1.5 * k, style)
     axes[0, 0].set(xlabel="synthetic cases, beside all real ones", ylabel="AUC on test images")
-    axes[0, 1].set(xlabel="real cases")
+    if vary:
+        axes[0, 1].set(xlabel="real cases")
     for ax in axes[0]:
         ax.set_ylim(summary.low.min() - 0.2, 1)  # room for the legends
         ax.legend(fontsize=6, loc="lower left")

@@ -283,6 +283,8 @@ def test_charts_show_each_training_and_each_row(story):
     points = [c.lines[0].get_xdata().tolist() for c in dose.axes[0].containers]
     assert points[0] == [0, 4, 8] and points[1] == pytest.approx([8], rel=0.05)  # drawn alike, in halves
     assert [c.lines[0].get_xdata().tolist() for c in dose.axes[1].containers] == [[8, 16], [8, 16]]
+    alone = trade_charts.dose_chart(summary[summary.n_real.isin((0, 16))])
+    assert len(alone.axes) == 1  # and not an empty one beside it
     plt.close("all")
 
 
