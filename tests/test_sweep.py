@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from functools import partial
 
+import joblib
 import pytest
 import torch
 
@@ -63,6 +65,21 @@ def test_what_is_finished_is_not_done_again(base, runs_folder, monkeypatch):
     again = sweep(base, calls())
     assert [run.seconds for run in again[:2]] == [run.seconds for run in first]
     assert len(marks) == 2 and all(path.stat().st_mtime_ns == mark for path, mark in marks.items())
+
+
+def test_a_worker_that_is_replaced_is_no_news(base, monkeypatch, recwarn):
+    """loky warns of one that has grown by 300 MB; others' warnings are let through."""
+
+    class Replaced(joblib.Parallel):
+        def __call__(self, jobs):
+            warnings.warn("A worker stopped while some jobs were given to the executor.", stacklevel=2)
+            warnings.warn("something else", stacklevel=2)
+            return iter([(i, i) for i, _ in enumerate(jobs)])
+
+    monkeypatch.setenv("MDB_WORKERS", "2")
+    monkeypatch.setattr(joblib, "Parallel", Replaced)
+    assert sweep(base, [partial(pid, n=n) for n in range(2)]) == [0, 1]
+    assert [str(w.message) for w in recwarn] == ["something else"]
 
 
 def note_and_sleep(base, n):
