@@ -111,7 +111,7 @@ def concepts(
             )
     how = {"n": reader_phantoms, "side": base.image_side}
     known = [name for name in learned if phantom and name in QUANTITIES and name in FINDINGS]
-    calls = [partial(_fit, modality=name, **how) for name in known if not is_fitted(name, **how)]
+    calls = [partial(_fit_reader, modality=name, **how) for name in known if not is_fitted(name, **how)]
     sweep(base, calls, "readers of the truth")
     readers = {name: reader(name, **how) for name in known}
     for name, (embeddings, sets) in learned.items():
@@ -119,5 +119,5 @@ def concepts(
         yield Concepts(name, spec, embeddings, sets, readers.get(name))
 
 
-def _fit(base, **given):
+def _fit_reader(base, **given):
     reader(**given)

@@ -77,11 +77,12 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
 
 def check_datasets(todo: Sequence[Job]) -> None:
     """Raises DatasetError for a data set that is not there, before a kernel is started to find out."""
-    named = (job.parameters.get("dataset") for job in todo)
-    for spec in dict.fromkeys(spec for spec in named if isinstance(spec, str)):
-        from lib.datasets import check  # slow to import where there is none to look for
+    named = {spec for job in todo if isinstance(spec := job.parameters.get("dataset"), str)}
+    if named:
+        from lib.datasets import check  # slow to import
 
-        check(spec)
+        for spec in sorted(named):
+            check(spec)
 
 
 def render(done: list[Job], root: Path) -> Path:
