@@ -43,17 +43,15 @@ def image_losses(base, images, what, seed: int = 0, draws: int = 8, batch_size: 
 def latent_losses(base, latents, what, seed: int = 0, draws: int = 8, batch_size: int = 32) -> torch.Tensor:
     """`image_losses` of images that are encoded already; latents [n, C, h, w], the posterior's means."""
     states = base.embed(*_prompted(what))
-    n, span = len(latents), len(base.alphas_cumprod) / draws
-    total = torch.zeros(n)
-    for draw in range(draws):
-        # Two streams: in one, where an image's noise starts would depend on how many images there are.
-        places = np.random.default_rng([seed, draw, 0]).random(n)
-        noise = np.random.default_rng([seed, draw, 1]).standard_normal(latents.shape, dtype=np.float32)
-        times = torch.from_numpy(((draw + places) * span).astype(np.int64)).to(base.device)
-        noise = torch.from_numpy(noise).to(base.device)
-        for rows in torch.arange(n).split(batch_size):
+    n, total = len(latents), torch.zeros(len(latents))
+    together = max(1, batch_size // max(1, n))  # draws of few images fill a batch
+    for some in torch.arange(draws).split(together):
+        drawn = [_noise(base, latents, seed, draw, draws) for draw in some.tolist()]
+        noise, times = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        for rows in torch.arange(len(times)).split(batch_size):
             part = states.expand(len(rows), -1, -1)
-            total[rows] += denoising_loss(base, latents[rows], noise[rows], times[rows], part).cpu()
+            losses = denoising_loss(base, latents[rows % n], noise[rows], times[rows], part).cpu()
+            total.index_add_(0, rows % n, losses)
     return total / draws
 
 
@@ -67,6 +65,15 @@ def min_snr_weights(base, times, gamma: float) -> torch.Tensor:
     alpha = base.alphas_cumprod[times]
     snr = alpha / (1 - alpha)
     return snr.clamp_max(gamma) / (snr if base.prediction_type == "epsilon" else snr + 1)
+
+
+def _noise(base, latents, seed, draw, draws):
+    """(noise [n, C, h, w], timesteps [n] in the draw's part of the schedule)."""
+    # Two streams: in one, where an image's noise starts would depend on how many images there are.
+    places = np.random.default_rng([seed, draw, 0]).random(len(latents))
+    noise = np.random.default_rng([seed, draw, 1]).standard_normal(latents.shape, dtype=np.float32)
+    times = ((draw + places) * (len(base.alphas_cumprod) / draws)).astype(np.int64)
+    return torch.from_numpy(noise).to(base.device), torch.from_numpy(times).to(base.device)
 
 
 def _prompted(what) -> tuple[list[str], dict[str, torch.Tensor]]:
