@@ -14,12 +14,12 @@ def initial_vectors(base, settings: InversionSettings) -> torch.Tensor:
     """float32 [K, D]: a phrase spread over the K vectors, or draws near the vocabulary's mean."""
     table, jitter = base.token_table.cpu(), _jitter(base, settings)
     if not settings.init:
-        return table.mean(0) + 0.1 * table.std(0) * jitter
+        return table.mean(0) + 0.1 * base.token_spread * jitter
     ids = _words(base, settings.init)
     if not ids:
         raise InversionError(f"init = {settings.init!r}: no word to start from")
     spread = torch.arange(settings.vectors) * len(ids) // max(settings.vectors, len(ids))
-    return table[torch.tensor(ids)[spread]] + 0.01 * table.std(0) * jitter
+    return table[torch.tensor(ids)[spread]] + 0.01 * base.token_spread * jitter
 
 
 def best_start(base, settings: InversionSettings, images, latents, few: int = 32) -> torch.Tensor:
@@ -35,7 +35,7 @@ def best_start(base, settings: InversionSettings, images, latents, few: int = 32
     starts = [initial_vectors(base, settings)]
     for caption in told_by_tiles(images.detach().cpu().numpy()) if knows_the_world(base) else []:
         told, start = table[torch.tensor(_words(base, caption))][: settings.vectors], starts[0].clone()
-        start[: len(told)] = told + 0.01 * table.std(0) * jitter[: len(told)]
+        start[: len(told)] = told + 0.01 * base.token_spread * jitter[: len(told)]
         starts.append(start)
     if len(starts) == 1:
         return starts[0]
