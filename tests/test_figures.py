@@ -54,6 +54,13 @@ def test_equal_figures_are_equal_bytes(images, tmp_path):
     assert not plt.get_fignums()
 
 
+def test_proofs_are_saved_at_half_of_the_resolution():
+    figures.use_style("smoke")
+    coarse = plt.rcParams["savefig.dpi"]
+    figures.use_style("mini")
+    assert plt.rcParams["savefig.dpi"] == 2 * coarse
+
+
 def test_a_sheet_holds_every_image_in_reading_order(images):
     sheet = figures.tile(images, columns=3)
     assert sheet.shape == (2 * 8 + 1, 3 * 8 + 2, 3)
