@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from lib.shards import SHARD, PretrainRecord, load_pixels, replace_file
+from lib.shards import PretrainRecord, load_pixels, replace_file
 
 
 def build_autoencoder(settings):
@@ -124,7 +124,8 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
     rng = np.random.default_rng([settings.seed, update])
     while update < updates:
         pixels = load_pixels(scenes, shards[int(rng.integers(len(shards)))])
-        for rows in np.array_split(rng.permutation(SHARD), SHARD // batch)[: updates - update]:
+        parts = max(1, len(pixels) // batch)
+        for rows in np.array_split(rng.permutation(len(pixels)), parts)[: updates - update]:
             x = torch.from_numpy(pixels[rows]).to(device).float() / 127.5 - 1
             with torch.no_grad():
                 z = model.encode(x).latent_dist.sample()
@@ -153,7 +154,7 @@ def train_decoder(settings, scenes, shards, checkpoint, device="cpu", every=100)
 
 @torch.no_grad()
 def encode_shard(model, scenes, latents, name, device="cpu"):
-    """Writes float16 [SHARD, 2C, h, w]: posterior mean and standard deviation; skips what is there."""
+    """Writes float16 [n, 2C, h, w]: posterior mean and standard deviation; skips what is there."""
     target = latents / f"{name}.npy"
     if target.exists():
         return

@@ -9,7 +9,7 @@ import numpy as np
 from lib import scenes
 from lib.painting import render
 
-SHARD = 2048  # scenes a file
+SHARD = 2048  # scenes a file; the last one of a kind may have fewer
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class PretrainRecord:
 def shard_names(settings):
     """The names of all shards: first the scenes', then the objects'."""
     kinds = {"scenes": settings.scenes, "objects": settings.objects}
-    return [f"{kind}-{index:05d}" for kind, n in kinds.items() for index in range(n // SHARD)]
+    return [f"{kind}-{index:05d}" for kind, n in kinds.items() for index in range(-(-n // SHARD))]
 
 
 def write_shard(folder, name, settings):
-    """Paints SHARD scenes: uint8 [SHARD, 3, side, side] and their captions; skips what is there."""
+    """Paints a file of n <= SHARD scenes: uint8 [n, 3, side, side], their captions; skips what is there."""
     captions, images = folder / f"{name}.json", folder / f"{name}.npy"
     if captions.exists():
         return
@@ -101,7 +101,8 @@ def write_shard(folder, name, settings):
     kind, index = name.split("-")
     stream, sample = {"objects": (1, scenes.sample_object), "scenes": (2, scenes.sample_scene)}[kind]
     rng = np.random.default_rng([settings.seed, stream, int(index)])
-    painted = [sample(rng) for _ in range(SHARD)]
+    n = min(SHARD, getattr(settings, kind) - int(index) * SHARD)
+    painted = [sample(rng) for _ in range(n)]
     pixels = np.stack([np.uint8(np.rint(render(s, settings.side) * 255)) for s in painted])
     replace_file(images, lambda path: np.save(path, pixels))
     replace_file(captions, lambda path: path.write_text(json.dumps([s.caption() for s in painted])))

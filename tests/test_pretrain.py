@@ -141,12 +141,14 @@ def test_half_precision_learns_what_single_does(tmp_path, tokenizer):
 
 def test_objects_are_painted_beside_the_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 64)
-    names = shards.shard_names(replace(TINY, scenes=64, objects=128))
+    settings = replace(TINY, scenes=64, objects=100)
+    names = shards.shard_names(settings)
     assert names == ["scenes-00000", "objects-00000", "objects-00001"]
     captions = {}
     for name in names:
-        shards.write_shard(tmp_path, name, TINY)
+        shards.write_shard(tmp_path, name, settings)
         captions[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert [len(captions[name]) for name in names] == [64, 64, 36]
     assert {kind(c) for c in captions[names[1]] + captions[names[2]]} == {"single"}
     assert captions[names[1]] != captions[names[2]] and len({kind(c) for c in captions[names[0]]}) > 2
 
@@ -156,9 +158,7 @@ def test_the_running_mean_keeps_no_history(tmp_path, tokenizer):
     assert all(p.grad_fn is None and not p.requires_grad for p in trainer.average.parameters())
 
 
-def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD", 8)
-    monkeypatch.setattr("lib.autoencoder.SHARD", 8)
+def test_all_stages_end_in_a_pipeline_that_loads(tmp_path):
     records = list(stages(tmp_path / "work", tmp_path / "model", TINY))
     base = load_base(tmp_path / "model", "cpu")
     assert base.latent_shape == (12, 16, 16) and base.prediction_type == "v_prediction"
@@ -173,9 +173,7 @@ def test_all_stages_end_in_a_pipeline_that_loads(tmp_path, monkeypatch):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_decoder_whose_training_was_interrupted_goes_on(tmp_path, monkeypatch):
-    for module in ("lib.shards", "lib.autoencoder"):
-        monkeypatch.setattr(f"{module}.SHARD", 8)
+def test_a_decoder_whose_training_was_interrupted_goes_on(tmp_path):
     settings, checkpoint = replace(TINY, decoder_samples=64), tmp_path / "autoencoder.pt"
     shards.write_shard(tmp_path / "scenes", "scenes-00000", settings)
     train = lambda: train_decoder(settings, tmp_path / "scenes", ["scenes-00000"], checkpoint, every=1)  # noqa: E731
