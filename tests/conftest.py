@@ -32,7 +32,7 @@ def runs_folder(tmp_path, monkeypatch):
 
 
 #: Files whose tests take minutes: first, so that no core waits for one of them at the end.
-LONGEST = ("test_smoke.py", "test_notebooks.py", "test_browser.py", "test_kills.py")
+LONGEST = ("test_smoke.py", "test_notebooks.py", "test_rehearsal.py", "test_browser.py", "test_kills.py")
 
 
 def pytest_collection_modifyitems(items):
