@@ -146,7 +146,7 @@ class Base:
 
     @cached_property
     def token_spread(self) -> torch.Tensor:
-        """Their standard deviation in each coordinate, float32 [D] on the CPU; seconds for 49,408 of them."""
+        """Standard deviation of the vocabulary's vectors, float32 [D]; kept, since it takes seconds."""
         return self.token_table.cpu().std(0)
 
     @torch.no_grad()

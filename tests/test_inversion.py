@@ -50,7 +50,7 @@ def test_half_precision_has_the_gradient_of_single_in_float32_vectors(base, pict
     assert ours.dtype == torch.float32
     assert torch.cosine_similarity(ours.flatten(), single.flatten(), dim=0) > 0.995
     assert ours.norm() / single.norm() == pytest.approx(1, abs=0.05)
-    learned = invert(half, pictures[:4], "<x>", steps=3, init="", **SMALL)
+    learned = invert(half, pictures[:4], "<x>", steps=3, **SMALL)
     assert learned.vectors.isfinite().all() and learned.vectors.dtype == torch.float32
 
 
