@@ -44,14 +44,14 @@ def latent_losses(base, latents, what, seed: int = 0, draws: int = 8, batch_size
     """`image_losses` of images that are encoded already; latents [n, C, h, w], the posterior's means."""
     states = base.embed(*_prompted(what))
     n, total = len(latents), torch.zeros(len(latents))
-    together = max(1, batch_size // max(1, n))  # draws of few images fill a batch
+    together = max(1, batch_size // max(1, n))  # alone, an image costs four times one of ten
     for some in torch.arange(draws).split(together):
         drawn = [_noise(base, latents, seed, draw, draws) for draw in some.tolist()]
         noise, times = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         for rows in torch.arange(len(times)).split(batch_size):
-            part = states.expand(len(rows), -1, -1)
-            losses = denoising_loss(base, latents[rows % n], noise[rows], times[rows], part).cpu()
-            total.index_add_(0, rows % n, losses)
+            part, image = states.expand(len(rows), -1, -1), rows % n
+            losses = denoising_loss(base, latents[image], noise[rows], times[rows], part)
+            total.index_add_(0, image, losses.cpu())
     return total / draws
 
 
