@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lib.archives import Archive, in_later_split, read_table
-from lib.folders import read_image
 from lib.imagesets import Candidate, DatasetError, assigned_split
+from lib.pixels import read_image
 
 #: The 14 columns of findings, as the CSV files have them.
 FINDINGS = (

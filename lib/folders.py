@@ -1,19 +1,14 @@
-"""Folders of PNG, JPEG or TIFF images as a data set, and how one file becomes pixels."""
+"""Folders of images as a data set: which files are of which class, split and patient."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
-import struct
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps
 
 from lib.config import located
 from lib.imagesets import (
@@ -22,12 +17,11 @@ from lib.imagesets import (
     DatasetError,
     ImageSet,
     Request,
-    UnreadableError,
     assigned_split,
     collect,
 )
+from lib.pixels import SUFFIXES, is_dicom, is_image, read_image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -37,20 +31,6 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-# What Pillow raises for a file that is damaged, not an image, or too large to be decoded.
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    MemoryError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 #: What healthy classes are called, in lower case with "_" for what stands between words.
 HEALTHY = frozenset(
@@ -69,7 +49,8 @@ class FolderSource:
     name, as are those beside the splits. Names that start with a dot are not looked at.
     A class named as one of HEALTHY is the first, the others follow by name.
 
-    A file below a subfolder of its class (`tumour/P01/slice01.png`) is of the patient whom the first such
+    A DICOM file is of the patient whom it names itself, unless all of a folder name the same one. Of others,
+    one below a subfolder of its class (`tumour/P01/slice01.png`) is of the patient whom the first such
     subfolder names; any other is a patient of its own, by its name without the suffix.
 
     patient_pattern: a regular expression searched in that name, then in the path below the class folder; its
@@ -92,13 +73,14 @@ class FolderSource:
         try:
             self.root, self.split, self.label = _locate(self.given)
             self.parts = _parts(self.root)
+            self.named = _named_patients(self.root)
             self.candidates = list(self._candidates())
         except OSError as error:
             raise DatasetError(
                 f"{error.filename}: cannot be read ({error.strerror}): check its permissions"
             ) from error
         if not self.candidates:
-            kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+            kinds = ", ".join(sorted({"dcm", *(suffix[1:] for suffix in SUFFIXES)}))
             raise DatasetError(
                 f"{self.given}: no images in this folder: put files of type {kinds} in it, or in a "
                 "subfolder a class, or in train, val and test above those"
@@ -174,7 +156,7 @@ class FolderSource:
             label = sub.name if sub != folder or split is None else self.root.name
             for file in files:
                 name = f"{label}/{file.relative_to(sub).as_posix()}"
-                patient = self._patient(file.relative_to(sub))
+                patient = self._patient(file, sub)
                 yield Candidate(
                     id=f"{split}/{name}" if split else name,
                     patient=patient,
@@ -186,64 +168,15 @@ class FolderSource:
     def _skip(self, file: Path, reason: str) -> None:
         self.skipped.append((file.relative_to(self.root).as_posix(), reason))
 
-    def _patient(self, file: Path) -> str:
-        """Of a file's path below its class folder."""
-        own = file.parts[0] if len(file.parts) > 1 else file.stem
+    def _patient(self, file: Path, folder: Path) -> str:
+        """Of a file of the class whose folder this is."""
+        path = file.relative_to(folder)
+        own = self.named.get(file) or (path.parts[0] if len(path.parts) > 1 else path.stem)
         if not self.pattern:
             return own
-        match = self.pattern.search(file.stem) or self.pattern.search(file.as_posix())
+        match = self.pattern.search(path.stem) or self.pattern.search(path.as_posix())
         self.matched |= match is not None
         return (match and (match[1] if match.re.groups else match[0])) or own
-
-
-def read_image(file: Path, side: int) -> np.ndarray:
-    """One file as float32 [3, side, side] RGB in [0, 1]: centre square, Lanczos, never flipped.
-
-    The EXIF orientation is applied, transparency lies on black, grey is repeated. 8-bit values
-    are divided by 255. Grey values of 16 bits and more are scaled from their own least to their own
-    greatest: scanners put 10 to 14 bits in 16, so the type's range says nothing about the data.
-    Raises UnreadableError with the reason.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                    raise UnreadableError(f"{image.n_frames} pages: save one image a file")
-                if image.mode[0] not in "IF" and any(";16" in str(part) for part in image.tile):
-                    raise UnreadableError("colour of 16 bits a channel: save it with 8")  # Pillow drops half
-                image.load()
-                channels = _channels(ImageOps.exif_transpose(image))
-    except DAMAGE as error:
-        raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
-    pixels = np.stack([square(channel, side) for channel in channels])
-    return np.broadcast_to(pixels, (3, side, side)).copy()
-
-
-def _channels(image: Image.Image) -> list[np.ndarray]:
-    """One grey or three colour channels, float32 [H, W] in [0, 1]."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64)
-        if not np.isfinite(values).all():
-            raise UnreadableError("holds values that are not finite")
-        values -= values.min()
-        return [(values / (values.max() or 1)).astype(np.float32)]
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    values = np.asarray(image, dtype=np.float32) / 255
-    return [values] if values.ndim == 2 else list(np.moveaxis(values, 2, 0))
-
-
-def square(channel: np.ndarray, side: int) -> np.ndarray:
-    """The central square of a channel [H, W] in [0, 1], resized by Lanczos to [side, side]."""
-    height, width = channel.shape
-    least = min(height, width)
-    top, left = (height - least) // 2, (width - least) // 2
-    image = Image.fromarray(np.ascontiguousarray(channel[top : top + least, left : left + least]))
-    # Lanczos overshoots at edges, and Pillow widens it when it shrinks, so nothing aliases.
-    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS)).clip(0, 1)
 
 
 def _locate(given: Path) -> tuple[Path, str | None, str | None]:
@@ -293,7 +226,18 @@ def _images(folder: Path, deep: bool = True) -> list[Path]:
     for top, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if deep and not _hidden(name)]
         found += [Path(top, name) for name in files if not _hidden(name)]
-    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+    return sorted(filter(is_image, found))
+
+
+def _named_patients(root: Path) -> dict[Path, str]:
+    """DICOM file -> the patient whom it names; {} where all name the same one, as anonymised files do."""
+    files = list(filter(is_dicom, _images(root)))
+    if not files:
+        return {}
+    from lib.dicom import patient_of  # few need it, and it is slow to import
+
+    found = {file: patient_of(file) for file in files}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def _raise(error: OSError) -> None:

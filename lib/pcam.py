@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from lib.archives import Archive, in_later_split, read_table
-from lib.folders import square
 from lib.imagesets import SPLITS, Candidate, DatasetError, ImageSet, Request, UnreadableError
+from lib.pixels import square
 
 NAMES = {"train": "train", "val": "valid", "test": "test"}
 STEM = "camelyonpatch_level_2_split_{}_{}"

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from lib.archives import Archive, read_table
-from lib.folders import square
 from lib.imagesets import Candidate, DatasetError, UnreadableError, assigned_split
+from lib.pixels import square
 from lib.volumes import Grid, field_of, inside, normalised, read_volume, resampled
 
 MODALITIES = ("t2w", "adc", "hbv")

@@ -1,4 +1,4 @@
-"""Small data sets in exactly the formats of CheXpert, PI-CAI and PatchCamelyon, written by the tests."""
+"""Small data sets exactly as CheXpert, PI-CAI and PatchCamelyon are distributed, and DICOM files."""
 
 import csv
 import re
@@ -8,6 +8,9 @@ import h5py
 import numpy as np
 import SimpleITK as sitk
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from lib.chexpert import FINDINGS
 
@@ -172,3 +175,27 @@ def write_pcam(root: Path, counts=None, slides=None, side=96, **storage) -> Path
             header = ["", "coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi"]
             write_csv(root / f"{stem}_meta.csv", header, rows)
     return root
+
+
+def write_dicom(file, pixels, syntax=ExplicitVRLittleEndian, encoded=None, **tags):
+    """Writes `pixels` [H, W] or [H, W, 3] as DICOM; `tags` add to or replace what is written of them."""
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
+    header.PatientName, header.Rows, header.Columns = "Doe^Jane", *pixels.shape[:2]
+    header.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+    header.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
+    header.BitsAllocated = header.BitsStored = 8 * pixels.itemsize
+    header.HighBit = header.BitsStored - 1
+    header.PixelRepresentation = int(pixels.dtype.kind == "i")
+    if pixels.ndim == 3:
+        header.PlanarConfiguration = 0
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = syntax
+    header.PixelData = encapsulate([encoded]) if encoded else pixels.tobytes()
+    for name, value in tags.items():
+        setattr(header, name, value)
+    if "PixelData" in header:
+        header["PixelData"].VR = "OB" if encoded or pixels.itemsize == 1 else "OW"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header.save_as(file, enforce_file_format=True)
+    return file

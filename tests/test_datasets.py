@@ -12,8 +12,9 @@ from PIL import Image
 from lib import phantoms
 from lib.datasets import READERS, DatasetError, classes, load_images, splits
 from lib.fidelity import tasks
-from lib.folders import FolderSource, read_image
+from lib.folders import FolderSource
 from lib.imagesets import UnreadableError, assigned_split
+from lib.pixels import read_image
 from lib.specs import file_name_of, name_of
 from lib.tasks import training_sets
 

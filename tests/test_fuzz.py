@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from made_archives import MadePiCai, write_chexpert, write_pcam, xray
+from made_archives import MadePiCai, write_chexpert, write_dicom, write_pcam, xray
 from PIL import Image
 
 from lib.base import load_base
@@ -107,13 +107,17 @@ def test_embedding_files(tmp_path, suffix, kind):
     attack(file, lambda: Embedding.load(file), 1)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".dcm"])
 def test_images(tmp_path, suffix):
     """A good picture stays beside the mutated one, so that it can be skipped."""
     (tmp_path / "scans").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
     for name in ("a", "b"):
-        Image.fromarray(pixels).save(tmp_path / "scans" / f"{name}{suffix}")
+        file = tmp_path / "scans" / f"{name}{suffix}"
+        if suffix == ".dcm":
+            write_dicom(file, pixels[:, :, 0], PatientID=name, WindowCenter=128, WindowWidth=256)
+        else:
+            Image.fromarray(pixels).save(file)
     attack(tmp_path / "scans" / f"b{suffix}", lambda: load_images(str(tmp_path / "scans"), None, None, 16), 2)
 
 
