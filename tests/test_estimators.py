@@ -25,11 +25,17 @@ LEAST_R = {
 LEAST_AUC = {"tumour": 0.75, "cardiomegaly": 0.82, "effusion": 0.85, "pneumonia": 0.75}
 
 
-@pytest.fixture(scope="module", params=MODALITIES)
-def fitted(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """One runs/ for all of these tests: a reader is fitted once and read again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MDB_RUNS", str(tmp_path_factory.mktemp("readers")))
-        yield reader(request.param, SIZES[request.param])
+        yield
+
+
+@pytest.fixture(scope="module", params=MODALITIES)
+def fitted(request, kept):
+    return reader(request.param, SIZES[request.param])
 
 
 @pytest.mark.slow
@@ -60,9 +66,8 @@ class TestReader:
 
 
 @pytest.mark.slow
-def test_the_chest_reader_follows_what_is_turned_alone(tmp_path, monkeypatch):
+def test_the_chest_reader_follows_what_is_turned_alone(kept):
     """The same patient with a larger heart, more fluid or a denser patch: only that reading rises."""
-    monkeypatch.setenv("MDB_RUNS", str(tmp_path))
     fitted = reader("chest", SIZES["chest"])
     series = {
         "ctr": ("ctr", (0.42, 0.52, 0.62)),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from made_archives import MadePiCai, write_chexpert, write_pcam, xray
+from made_archives import MadePiCai, write_chexpert, write_dicom, write_pcam, xray
 from PIL import Image
 
 from lib.run_all import main
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def test_a_folder_of_real_images_goes_the_same_way(tmp_path, monkeypatch):
     """As `./run_all.sh --only 02 -p dataset FOLDER`: a picture in the runs folder, numbers in results/.
 
-    Without the gap, which test_rehearsal.py measures on a folder.
+    One class in DICOM. Without the gap, which test_rehearsal.py measures on a folder.
     """
     rng = np.random.default_rng(0)
     for label, tone in (("healthy", 90), ("sick", 160)):
@@ -26,7 +26,10 @@ def test_a_folder_of_real_images_goes_the_same_way(tmp_path, monkeypatch):
             folder.mkdir(parents=True)
             for i in range(9):
                 pixels = np.clip(rng.normal(tone, 30, (70, 60)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
+                if label == "sick":
+                    write_dicom(folder / f"IM{i}", pixels, PatientID=f"MRN-{split}-{i}")
+                else:
+                    Image.fromarray(pixels).save(folder / f"{i}.png")
     (tmp_path / "scans" / "train" / "sick" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     monkeypatch.setenv("MDB_RUNS", str(tmp_path / "runs"))
     options = ["--profile", "smoke", "--only", "02", "-p", "output", str(tmp_path)]
@@ -34,7 +37,9 @@ def test_a_folder_of_real_images_goes_the_same_way(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "real" / "scans" / "figures" / "02_textual_inversion.png").is_file()
     assert not (tmp_path / "figures").exists()
     table = pd.read_csv(tmp_path / "results" / "real-02_textual_inversion-scans.csv")
-    assert list(table["class"]) == ["healthy", "sick"]
+    assert list(table["class"]) == ["healthy", "sick"] and (table.images == 3).all()
+    written = [p for p in tmp_path.rglob("*") if p.is_file() and not p.is_relative_to(tmp_path / "scans")]
+    assert written and not any(b"MRN-" in p.read_bytes() for p in written)
 
 
 def chexpert(place):
