@@ -79,9 +79,12 @@ def show_images(ax, images, columns=None, title=None, colour="black"):
 
 
 def image_rows(rows, title=None, width=6.9, label_share=0.17):
-    """One figure of labelled rows: [(label, images [n, 3, H, W]), ...], every row equally long."""
+    """One figure of labelled rows: [(label, images [n, 3, H, W]), ...], every row equally long.
+
+    width: inches; an image is an inch wide at most, so that few of them make no tower of many rows.
+    """
     columns = max(len(images) for _, images in rows)
-    side = width * (1 - label_share) / columns
+    side = min(1.0, width * (1 - label_share) / columns)
     fig, axes = plt.subplots(
         len(rows), 1, figsize=(width, side * len(rows) + (0.25 if title else 0.05)), squeeze=False
     )

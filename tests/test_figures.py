@@ -61,6 +61,13 @@ def test_proofs_are_saved_at_half_of_the_resolution():
     assert plt.rcParams["savefig.dpi"] == 2 * coarse
 
 
+def test_few_images_make_no_tower(images):
+    figures.use_style()
+    few, many = (figures.image_rows(24 * [("a", images[:n])]).get_size_inches() for n in (1, 6))
+    assert few[1] < 26 and few[0] == many[0] and many[1] > 20
+    plt.close("all")
+
+
 def test_a_sheet_holds_every_image_in_reading_order(images):
     sheet = figures.tile(images, columns=3)
     assert sheet.shape == (2 * 8 + 1, 3 * 8 + 2, 3)
