@@ -27,7 +27,7 @@ def row(what: str, values, unit: str) -> dict:
 def save(name: str, rows: list[dict], folder: Path = ROOT / "results", prefix: str = "") -> pd.DataFrame:
     """Writes rows of `row` with the machine, the versions and the day, prints and returns them.
 
-    prefix: they take the place of those whose names begin so; an earlier table's others stay.
+    prefix: they take the place of this machine's whose names begin so; an earlier table's others stay.
     """
     versions = {module.__name__: module.__version__ for module in (torch, diffusers)}
     where = {"machine": machine(), **versions, "python": platform.python_version()}
@@ -37,7 +37,8 @@ def save(name: str, rows: list[dict], folder: Path = ROOT / "results", prefix: s
     path, kept = folder / f"benchmark-{name}.csv", []
     if path.is_file():
         earlier = pd.read_csv(path)
-        kept = [earlier[~earlier.what.str.startswith(prefix)]]
+        replaced = earlier.what.str.startswith(prefix) & (earlier.machine == where["machine"])
+        kept = [earlier[~replaced]]
     pd.concat([*kept, table], ignore_index=True).to_csv(path, index=False)
     print(table.drop(columns=[*where, "date"]).to_string(index=False))
     return table
