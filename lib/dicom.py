@@ -35,7 +35,7 @@ DAMAGE = (
 
 
 def patient_of(file: Path) -> str:
-    """A name for the patient whom a DICOM file names, which tells nobody who that is; "" for none."""
+    """A hash that stands for the patient whom a DICOM file names; "" where it names none."""
     try:
         with warnings.catch_warnings(action="ignore"):
             header = dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])

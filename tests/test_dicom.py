@@ -12,6 +12,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLossless,
+    RLELossless,
 )
 
 from lib.datasets import DatasetError, load_images
@@ -89,6 +90,13 @@ def test_compressed(tmp_path, syntax, kind):
     window = {"WindowCenter": 128, "WindowWidth": 256}
     file = write_dicom(tmp_path / "a.dcm", pixels, syntax, stream.getvalue(), **window)
     assert np.abs(read_image(file, SIDE) - pixels / 255).max() < 0.02
+
+
+def test_run_lengths(tmp_path):
+    header = dcmread(write_dicom(tmp_path / "a.dcm", of_values(100, 300, 500, 900)))
+    header.compress(RLELossless)
+    header.save_as(tmp_path / "a.dcm")
+    assert np.abs(read_image(tmp_path / "a.dcm", SIDE)[0, 0, ::2] - [0, 0.25, 0.5, 1]).max() < 1e-6
 
 
 def test_what_cannot_be_read_says_why(tmp_path):
