@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import warnings
 from pathlib import Path
 
@@ -12,35 +11,21 @@ from pydicom import dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
 
-from lib.imagesets import UnreadableError
+from lib.imagesets import UnreadableError, naming_damage
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 BEYOND = 1e12  # past the ends of any window
-# What pydicom raises for a file that is damaged, or that lacks what an image must have.
-DAMAGE = (
-    InvalidDicomError,
-    BytesLengthException,
-    OSError,
-    ValueError,
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-)
+# What pydicom raises for a damaged file, besides what any decoder does.
+OWN = (InvalidDicomError, BytesLengthException, AttributeError, RuntimeError, OverflowError)
 
 
 def patient_of(file: Path) -> str:
     """A hash that stands for the patient whom a DICOM file names; "" where it names none."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with naming_damage(*OWN), warnings.catch_warnings(action="ignore"):
             header = dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
             named = str(header.get("PatientID") or "").strip()
-    except DAMAGE:
+    except UnreadableError:  # said once, where the image is read
         return ""
     return f"patient-{hashlib.sha256(named.encode()).hexdigest()[:12]}" if named else ""
 
@@ -53,27 +38,25 @@ def read_dicom(file: Path) -> list[np.ndarray]:
     padding becomes 0 and the greatest 1. MONOCHROME1, whose least value is white, is turned. Colour is of
     eight bits a channel. Raises UnreadableError with the reason, for files of several frames too.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of values that are not as the standard wants them
+    with naming_damage(*OWN), warnings.catch_warnings(action="ignore"):  # of values against the standard
+        try:
             header = dcmread(file)
-            if "PixelData" not in header:
-                raise UnreadableError("DICOM without an image in it")
-            if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
-                raise UnreadableError(f"{frames} frames: save one image a file")
-            syntax = header.file_meta.TransferSyntaxUID
-            if not get_decoder(syntax).is_available:
-                raise UnreadableError(f"compressed by {syntax.name}: save it uncompressed")
-            stored, kind = pixel_array(header), header.PhotometricInterpretation
-            if kind in GREY:
-                shown = _shown(stored, header)
-                return [(1 - shown if kind == "MONOCHROME1" else shown).astype(np.float32)]
-            if stored.ndim != 3 or stored.dtype != np.uint8:
-                raise UnreadableError(f"{kind} of {header.BitsStored} bits: save it as grey, or RGB of 8")
-            return list(np.moveaxis(stored / np.float32(255), 2, 0))
-    except InvalidDicomError as error:  # its own text tells programmers what to do
-        raise UnreadableError("not a DICOM file") from error
-    except DAMAGE as error:
-        raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
+        except InvalidDicomError as error:  # its own text tells programmers what to do
+            raise UnreadableError("not a DICOM file") from error
+        if "PixelData" not in header:
+            raise UnreadableError("DICOM without an image in it")
+        if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
+            raise UnreadableError(f"{frames} frames: save one image a file")
+        syntax = header.file_meta.TransferSyntaxUID
+        if not get_decoder(syntax).is_available:
+            raise UnreadableError(f"compressed by {syntax.name}: save it uncompressed")
+        stored, kind = pixel_array(header), header.PhotometricInterpretation
+        if kind in GREY:
+            shown = _shown(stored, header)
+            return [(1 - shown if kind == "MONOCHROME1" else shown).astype(np.float32)]
+        if stored.ndim != 3 or stored.dtype != np.uint8:
+            raise UnreadableError(f"{kind} of {header.BitsStored} bits: save it as grey, or RGB of 8")
+        return list(np.moveaxis(stored / np.float32(255), 2, 0))
 
 
 def _shown(stored: np.ndarray, header) -> np.ndarray:

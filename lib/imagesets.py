@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -23,6 +25,29 @@ class DatasetError(UserError):
 
 class UnreadableError(Exception):
     """One image that cannot be used; its text is the reason. Costs that image, not the set."""
+
+
+# What any decoder raises for a file that is damaged or not of its format.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    struct.error,
+)
+
+
+@contextmanager
+def naming_damage(*others: type[Exception]) -> Iterator[None]:
+    """Makes UnreadableError, in one line, of DAMAGE and of what else this decoder raises for it."""
+    try:
+        yield
+    except (*DAMAGE, *others) as error:
+        raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 @dataclass(frozen=True, eq=False)

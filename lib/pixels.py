@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from lib.imagesets import UnreadableError
+from lib.imagesets import UnreadableError, naming_damage
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 INDEX = "DICOMDIR"  # the table of contents of a disc: DICOM, and no image
-# What Pillow raises for a file that is damaged, not an image, or too large to be decoded.
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    MemoryError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def read_image(file: Path, side: int) -> np.ndarray:
@@ -49,18 +35,15 @@ def read_image(file: Path, side: int) -> np.ndarray:
 
 def _opened(file: Path) -> list[np.ndarray]:
     """The channels of a file that Pillow reads."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                    raise UnreadableError(f"{image.n_frames} pages: save one image a file")
-                if image.mode[0] not in "IF" and any(";16" in str(part) for part in image.tile):
-                    raise UnreadableError("colour of 16 bits a channel: save it with 8")  # Pillow drops half
-                image.load()
-                return _channels(ImageOps.exif_transpose(image))
-    except DAMAGE as error:
-        raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
+    with naming_damage(*TOO_LARGE), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file) as image:
+            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+                raise UnreadableError(f"{image.n_frames} pages: save one image a file")
+            if image.mode[0] not in "IF" and any(";16" in str(part) for part in image.tile):
+                raise UnreadableError("colour of 16 bits a channel: save it with 8")  # Pillow drops half
+            image.load()
+            return _channels(ImageOps.exif_transpose(image))
 
 
 def _channels(image: Image.Image) -> list[np.ndarray]:

@@ -101,15 +101,15 @@ def test_run_lengths(tmp_path):
 
 def test_what_cannot_be_read_says_why(tmp_path):
     grey, deep = of_values(0, 1), np.zeros((SIDE, SIDE, 3), np.uint16)
-    cases = {
-        "NumberOfFrames": (write_dicom(tmp_path / "frames.dcm", grey, NumberOfFrames=3), "3 frames"),
-        "deep": (write_dicom(tmp_path / "deep.dcm", deep), "RGB of 16 bits"),
-        "lossless": (
+    cases = [
+        (write_dicom(tmp_path / "frames.dcm", grey, NumberOfFrames=3), "3 frames"),
+        (write_dicom(tmp_path / "deep.dcm", deep), "RGB of 16 bits"),
+        (
             write_dicom(tmp_path / "l.dcm", grey, JPEGLossless, b"\xff\xd8\xff\xd9"),
             "JPEG Lossless",
         ),
-        "window": (write_dicom(tmp_path / "w.dcm", grey, WindowCenter=1, WindowWidth=0), "Window Width"),
-    }
+        (write_dicom(tmp_path / "w.dcm", grey, WindowCenter=1, WindowWidth=0), "Window Width"),
+    ]
     whole = write_dicom(tmp_path / "whole.dcm", grey).read_bytes()
     for name, data, why in (
         ("cut.dcm", whole[:-40], "bytes"),
@@ -118,13 +118,13 @@ def test_what_cannot_be_read_says_why(tmp_path):
         ("text.dcm", b"hello " * 99, "not a DICOM file"),
     ):
         (tmp_path / name).write_bytes(data)
-        cases[name] = (tmp_path / name, why)
+        cases.append((tmp_path / name, why))
     report = write_dicom(tmp_path / "report.dcm", grey)
     header = dcmread(report)
     del header.PixelData
     header.save_as(report)
-    cases["report"] = (report, "without an image")
-    for file, why in cases.values():
+    cases.append((report, "without an image"))
+    for file, why in cases:
         with pytest.raises(UnreadableError, match=why) as raised:
             read_image(file, SIDE)
         assert "\n" not in str(raised.value)
