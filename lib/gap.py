@@ -67,11 +67,13 @@ def share_closed(empty, reached, floor):
     return np.where(empty > floor, (empty - reached) / np.where(empty > floor, empty - floor, 1.0), np.nan)
 
 
-def gap_table(base, sets, captions, settings, sizes, seeds, floor_steps) -> pd.DataFrame:
+def gap_table(base, sets, captions, settings, sizes, seeds, floor_steps, learned=None) -> pd.DataFrame:
     """One row a data set, condition and seed: the loss on the test images of lib.tasks.gap_sets.
 
     captions: class -> the caption to use, if given. sizes: the numbers of vectors, each trained under
-    `settings` from every seed; none: no rows. The floor is fine-tuned from the first seed.
+    `settings` from every seed; none: no rows. learned: (data set, class) -> an Embedding that was trained
+    under `settings` already, on the same images, and is not trained again. The floor is fine-tuned from the
+    first seed.
     """
     rows, calls = [], []
     for name, label, train, stop, test in sets if sizes else ():
@@ -84,7 +86,10 @@ def gap_table(base, sets, captions, settings, sizes, seeds, floor_steps) -> pd.D
         for seed in seeds:
             rows += [shared | {"condition": f"{k} vectors", "vectors": k, "seed": seed} for k in sizes]
             chosen = replace(settings, token=token_of(name, label), seed=seed)
-            calls.append(partial(vectors_losses, train=train, test=test, settings=chosen, sizes=sizes))
+            there = (learned or {}).get((name, label)) if chosen.seed == settings.seed else None
+            known = {settings.vectors: there} if there else {}
+            parts = {"train": train, "test": test, "settings": chosen, "sizes": sizes, "known": known}
+            calls.append(partial(vectors_losses, **parts))
         rows.append(shared | {"condition": "fine-tuned", "vectors": 0, "seed": seeds[0]})
         calls.append(partial(floor_loss, train=train, stop=stop, test=test, steps=floor_steps, seed=seeds[0]))
     losses = [loss for found in _longest_first(base, calls) for loss in found]
@@ -104,12 +109,17 @@ def plain_losses(base, test, prompts) -> list[float]:
     return [validation_loss(base, test, prompt) for prompt in prompts]
 
 
-def vectors_losses(base, train, test, settings, sizes) -> list[float]:
-    """The loss on `test` of an embedding of each size, trained on `train` (ImageSets) in one batch."""
+def vectors_losses(base, train, test, settings, sizes, known) -> list[float]:
+    """The loss on `test` of an embedding of each size: `known` (size -> Embedding), or trained on `train`.
+
+    train, test: ImageSets. What is trained goes through the base in one batch.
+    """
     name = settings.token.strip("<>")
-    jobs = [Job(train, replace(settings, token=f"<{name}-{k}>", vectors=k)) for k in sizes]
-    runs = trained_together(base, jobs, f"{name}, seed {settings.seed}")
-    return [validation_loss(base, test, run.embedding) for run in runs]
+    new = [k for k in sizes if k not in known]
+    jobs = [Job(train, replace(settings, token=f"<{name}-{k}>", vectors=k)) for k in new]
+    runs = trained_together(base, jobs, f"{name}, seed {settings.seed}") if jobs else []
+    found = known | {k: run.embedding for k, run in zip(new, runs, strict=True)}
+    return [validation_loss(base, test, found[k]) for k in sizes]
 
 
 def floor_loss(base, train, stop, test, steps, seed) -> list[float]:

@@ -45,6 +45,18 @@ def test_one_row_a_condition_and_seed(base, runs_folder):
     pd.testing.assert_frame_equal(again, table)
 
 
+def test_what_is_learned_already_is_not_trained_again(base, runs_folder):
+    sets = [("prostate", "tumour", few("train"), few("val"), few("test"))]
+    there = trained(base, few("train"), SETTINGS).embedding
+    learned = {("prostate", "tumour"): there}
+    captions = {"tumour": "plain red"}
+    table = gap_table(base, sets, captions, SETTINGS, (1, SETTINGS.vectors), (0, 1), 2, learned)
+    losses = table[table.vectors == SETTINGS.vectors].set_index("seed").loss
+    assert losses[0] == pytest.approx(validation_loss(base, few("test"), there)) != losses[1]
+    made = (list(done.parent.glob("*.safetensors")) for done in runs_folder.glob("embeddings/*/done.json"))
+    assert sorted(map(len, made)) == [1, 1, 2]  # the one that was there, of seed 0 the other size, of 1 both
+
+
 def test_the_summary_takes_the_mean_over_seeds():
     losses = {"empty": [0.5], "caption": [0.45], "8 vectors": [0.3, 0.4], "fine-tuned": [0.25]}
     table = pd.DataFrame(
