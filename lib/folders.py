@@ -20,7 +20,7 @@ from lib.imagesets import (
     assigned_split,
     collect,
 )
-from lib.pixels import SUFFIXES, is_dicom, is_image, read_image
+from lib.pixels import DICOM, SUFFIXES, is_dicom, is_image, read_image
 
 SPLIT_NAMES = {
     "train": "train",
@@ -49,15 +49,16 @@ class FolderSource:
     name, as are those beside the splits. Names that start with a dot are not looked at.
     A class named as one of HEALTHY is the first, the others follow by name.
 
-    A DICOM file is of the patient whom it names itself, unless all of a folder name the same one. Of others,
-    one below a subfolder of its class (`tumour/P01/slice01.png`) is of the patient whom the first such
+    A DICOM file is of the patient whom it names itself; where all of a folder name the same one, or none, as
+    anonymised files do, its study stands for the patient. DICOM without an image in it is skipped. Of other
+    files, one below a subfolder of its class (`tumour/P01/slice01.png`) is of the patient whom the first such
     subfolder names; any other is a patient of its own, by its name without the suffix.
 
     patient_pattern: a regular expression searched in that name, then in the path below the class folder; its
     first group (or the whole match) is the patient. NIH ChestX-ray14: r"^(\\d+)_".
 
-    Raises DatasetError for a folder that is missing, no folder, or without images, and for a pattern that
-    matches none of them.
+    Raises DatasetError for a folder that is missing, no folder, or without images, for one whose DICOM shows
+    its classes to be patients, and for a pattern that matches none of them.
     """
 
     def __init__(self, path: str, patient_pattern: str | None = None) -> None:
@@ -73,14 +74,16 @@ class FolderSource:
         try:
             self.root, self.split, self.label = _locate(self.given)
             self.parts = _parts(self.root)
-            self.named = _named_patients(self.root)
+            self.named, self.imageless = _named_patients(self.root)
+            for file in self.imageless:
+                self._skip(file, "DICOM without an image in it")
             self.candidates = list(self._candidates())
         except OSError as error:
             raise DatasetError(
                 f"{error.filename}: cannot be read ({error.strerror}): check its permissions"
             ) from error
         if not self.candidates:
-            kinds = ", ".join(sorted({"dcm", *(suffix[1:] for suffix in SUFFIXES)}))
+            kinds = ", ".join(sorted(suffix[1:] for suffix in (*SUFFIXES, DICOM)))
             raise DatasetError(
                 f"{self.given}: no images in this folder: put files of type {kinds} in it, or in a "
                 "subfolder a class, or in train, val and test above those"
@@ -88,6 +91,7 @@ class FolderSource:
         if not self.matched:
             file = self.candidates[0].id
             raise DatasetError(f"{path}: patient_pattern {patient_pattern!r} matches no file, such as {file}")
+        self._refuse_patients_as_classes()
         self.classes = tuple(sorted({candidate.label for candidate in self.candidates}, key=_healthy_first))
         found = {candidate.split for candidate in self.candidates}
         self.splits = tuple(split for split in SPLITS if split in found)
@@ -120,15 +124,16 @@ class FolderSource:
     def rule(self) -> str:
         """How the split was made."""
         if self.parts:
-            return "split as the folders are"
-        return "split by a hash of the patient, 80/10/10 % of the patients; no seed"
+            return "split as the folders are" + self._shared_patients()
+        patients = len({candidate.patient for candidate in self.candidates})
+        return f"split by a hash of the patient, 80/10/10 % of {patients} patients; no seed"
 
     def _candidates(self) -> Iterator[Candidate]:
         if not self.parts:
             yield from self._of_folder(self.root, None)
             return
         folders = [folder for folder, _ in self.parts]
-        for file in _images(self.root):
+        for file in self._images(self.root):
             if not any(file.is_relative_to(folder) for folder in folders):
                 self._skip(file, "beside the split folders")
         for folder, split in self.parts:
@@ -143,8 +148,8 @@ class FolderSource:
                     f"{sub}: has folders for the splits in it: name it alone, or put train, val "
                     "and test above the classes"
                 )
-        classes = [(sub, _images(sub)) for sub in _subfolders(folder)]
-        loose = _images(folder, deep=False)
+        classes = [(sub, self._images(sub)) for sub in _subfolders(folder)]
+        loose = self._images(folder, deep=False)
         if any(files for _, files in classes):
             for file in loose:
                 self._skip(file, "beside the class folders")
@@ -165,16 +170,43 @@ class FolderSource:
                     read=partial(read_image, file),
                 )
 
+    def _images(self, folder: Path, deep: bool = True) -> list[Path]:
+        return [file for file in _images(folder, deep) if file not in self.imageless]
+
+    def _refuse_patients_as_classes(self) -> None:
+        """Of an export by patient, a folder each, every patient would be a class, and be named by it."""
+        whose: dict[str, set[str]] = {}
+        for candidate in self.candidates:
+            whose.setdefault(candidate.label, set()).add(candidate.patient)
+        patients = {name for names in whose.values() for name in names}
+        each = all(len(names) == 1 for names in whose.values()) and patients <= set(self.named.values())
+        if each and len(whose) == len(patients) > 2:
+            raise DatasetError(
+                f"{self.given}: each of its {len(whose)} subfolders is of one patient, by what their DICOM "
+                "says: put them into a folder that is named by their class"
+            )
+
+    def _shared_patients(self) -> str:
+        """What the DICOM of given splits says of patients who are in several, for `rule`."""
+        of: dict[str, set[str]] = {name: set() for name in self.named.values()}
+        for candidate in self.candidates:
+            if candidate.patient in of:
+                of[candidate.patient].add(candidate.split)
+        shared = sum(len(splits) > 1 for splits in of.values())
+        return f"; patients in more than one: {shared}" if shared else ""
+
     def _skip(self, file: Path, reason: str) -> None:
         self.skipped.append((file.relative_to(self.root).as_posix(), reason))
 
     def _patient(self, file: Path, folder: Path) -> str:
         """Of a file of the class whose folder this is."""
         path = file.relative_to(folder)
-        own = self.named.get(file) or (path.parts[0] if len(path.parts) > 1 else path.stem)
+        # Numbered files have no suffix, though a dot may stand in their names.
+        name = path.stem if path.suffix.lower() in (*SUFFIXES, DICOM) else path.name
+        own = self.named.get(file) or (path.parts[0] if len(path.parts) > 1 else name)
         if not self.pattern:
             return own
-        match = self.pattern.search(path.stem) or self.pattern.search(path.as_posix())
+        match = self.pattern.search(name) or self.pattern.search(path.as_posix())
         self.matched |= match is not None
         return (match and (match[1] if match.re.groups else match[0])) or own
 
@@ -229,15 +261,20 @@ def _images(folder: Path, deep: bool = True) -> list[Path]:
     return sorted(filter(is_image, found))
 
 
-def _named_patients(root: Path) -> dict[Path, str]:
-    """DICOM file -> the patient whom it names; {} where all name the same one, as anonymised files do."""
+def _named_patients(root: Path) -> tuple[dict[Path, str], set[Path]]:
+    """DICOM file -> whose it is, of those that tell patients apart; and which have no image in them."""
     files = list(filter(is_dicom, _images(root)))
     if not files:
-        return {}
-    from lib.dicom import patient_of  # few need it, and it is slow to import
+        return {}, set()
+    from lib.dicom import names_of  # few need it, and it is slow to import
 
-    found = {file: patient_of(file) for file in files}
-    return found if len(set(found.values())) > 1 else {}
+    found = {file: names_of(file) for file in files}
+    imageless = {file for file, names in found.items() if not names.image}
+    kept = {file: names for file, names in found.items() if names.image}
+    for told in ({f: n.patient for f, n in kept.items()}, {f: n.study for f, n in kept.items()}):
+        if len(set(told.values()) - {""}) > 1:
+            return {file: name for file, name in told.items() if name}, imageless
+    return {}, imageless
 
 
 def _raise(error: OSError) -> None:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from lib.imagesets import UnreadableError, naming_damage
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+DICOM = ".dcm"
 INDEX = "DICOMDIR"  # the table of contents of a disc: DICOM, and no image
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -69,9 +70,9 @@ def is_image(file: Path) -> bool:
 
 def is_dicom(file: Path) -> bool:
     """Whether a file is DICOM by its suffix or its first bytes: many are named by a number alone."""
-    if file.name == INDEX or not file.is_file():
+    if file.name.upper() == INDEX or not file.is_file():
         return False
-    if file.suffix.lower() == ".dcm":
+    if file.suffix.lower() == DICOM:
         return True
     try:
         with file.open("rb") as stream:

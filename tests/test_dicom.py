@@ -9,6 +9,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLossless,
@@ -54,6 +55,37 @@ def test_without_a_window_values_fill_the_range_and_padding_is_black(tmp_path):
     found = read_image(write_dicom(tmp_path / "b.dcm", values, **empty), SIDE)
     assert np.abs(found[0, 0, ::2] - [0, 0.84, 0.92, 1]).max() < 1e-6
     assert not read_image(write_dicom(tmp_path / "c.dcm", of_values(7)), SIDE).any()
+    high = {"PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 4095}
+    window = {"WindowCenter": 300, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXACT"}
+    for turned, tags in ((False, {}), (True, {}), (False, window), (True, window)):
+        tags = tags | high | ({"PhotometricInterpretation": "MONOCHROME1"} if turned else {})
+        found = read_image(write_dicom(tmp_path / "d.dcm", of_values(100, 200, 500, 4050), **tags), SIDE)
+        want = np.array([0, 0.25, 1])
+        assert np.abs(found[0, 0, ::2] - [*(1 - want if turned else want), 0]).max() < 1e-6
+
+
+def test_padding_that_lost_its_sign(tmp_path):
+    """As GE's scanners write it: US beside signed values."""
+    file = write_dicom(tmp_path / "a.dcm", of_values(-2000, 100, 300, 500))
+    header = dcmread(file)
+    header.add_new("PixelPaddingValue", "US", 63536)
+    header.save_as(file)
+    assert np.abs(read_image(file, SIDE)[0, 0, ::2] - [0, 0, 0.5, 1]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"VOILUTFunction": ""},
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"PixelPaddingValue": -5, "PixelPaddingRangeLimit": None},
+        {"WindowCenter": 1, "WindowWidth": 0},
+        {"WindowCenter": 1, "WindowWidth": None},
+    ],
+)
+def test_a_tag_that_says_nothing_costs_no_image(tmp_path, tags):
+    found = read_image(write_dicom(tmp_path / "a.dcm", of_values(100, 200, 300, 500), **tags), SIDE)
+    assert np.abs(found[0, 0, ::2] - [0, 0.25, 0.5, 1]).max() < 1e-6
 
 
 def test_the_least_value_of_monochrome1_is_white(tmp_path):
@@ -63,13 +95,22 @@ def test_the_least_value_of_monochrome1_is_white(tmp_path):
     assert (found[:, :, 0] == 1).all() and not found[:, :, -1].any()
 
 
-def test_a_table_stands_in_for_a_window(tmp_path):
+@pytest.mark.parametrize(
+    ("descriptor", "entries", "stored", "want"),
+    [
+        ([4, 10, 16], [0, 100, 400, 1000], (0, 11, 12, 99), (0, 0.1, 0.4, 1)),
+        ([4096, 0, 8], np.arange(4096) // 16, (0, 256, 2048, 4095), (0, 16 / 255, 128 / 255, 1)),
+        ([4096, 0, 12], np.arange(4096), (1000, 1100, 1500, 2000), np.array([1000, 1100, 1500, 2000]) / 4095),
+    ],
+)
+def test_a_table_stands_in_for_a_window(tmp_path, descriptor, entries, stored, want):
+    """Its own range is shown, not that of the image; of 8-bit entries there may be more than 256."""
     table = Dataset()
-    table.LUTDescriptor, table.LUTData = [4, 10, 16], [0, 100, 400, 1000]
+    table.LUTDescriptor, table.LUTData = descriptor, [int(entry) for entry in entries]
     table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
-    values = of_values(0, 11, 12, 99, dtype=np.uint16)
+    values = of_values(*stored, dtype=np.uint16)
     found = read_image(write_dicom(tmp_path / "a.dcm", values, VOILUTSequence=[table]), SIDE)
-    assert np.abs(found[0, 0, ::2] - [0, 0.1, 0.4, 1]).max() < 1e-6
+    assert np.abs(found[0, 0, ::2] - want).max() < 1e-6
 
 
 def test_colour(tmp_path):
@@ -99,6 +140,7 @@ def test_run_lengths(tmp_path):
     assert np.abs(read_image(tmp_path / "a.dcm", SIDE)[0, 0, ::2] - [0, 0.25, 0.5, 1]).max() < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")  # which is written on purpose
 def test_what_cannot_be_read_says_why(tmp_path):
     grey, deep = of_values(0, 1), np.zeros((SIDE, SIDE, 3), np.uint16)
     cases = [
@@ -108,8 +150,20 @@ def test_what_cannot_be_read_says_why(tmp_path):
             write_dicom(tmp_path / "l.dcm", grey, JPEGLossless, b"\xff\xd8\xff\xd9"),
             "JPEG Lossless",
         ),
-        (write_dicom(tmp_path / "w.dcm", grey, WindowCenter=1, WindowWidth=0), "Window Width"),
+        (write_dicom(tmp_path / "nan.dcm", grey, RescaleSlope="nan", RescaleIntercept=0), "not finite"),
+        (write_dicom(tmp_path / "hsv.dcm", deep.astype(np.uint8), PhotometricInterpretation="HSV"), "HSV"),
+        (
+            write_dicom(tmp_path / "new.dcm", grey, SharedFunctionalGroupsSequence=[Dataset()]),
+            "enhanced",
+        ),
     ]
+    deflated = write_dicom(tmp_path / "deflated.dcm", grey)
+    header = dcmread(deflated)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(deflated)
+    assert read_image(deflated, SIDE).any()
+    deflated.write_bytes(deflated.read_bytes()[:-90])
+    cases.append((deflated, "decompressing|stream|without an image"))
     whole = write_dicom(tmp_path / "whole.dcm", grey).read_bytes()
     for name, data, why in (
         ("cut.dcm", whole[:-40], "bytes"),
@@ -152,10 +206,52 @@ def test_images_of_a_patient_stay_together_and_nobody_is_named(tmp_path):
     assert "MRN" not in repr(found.patients) + repr(found.ids)
 
 
-def test_files_that_all_name_one_patient_are_told_by_their_names(tmp_path):
-    for image in range(30):
-        write_dicom(tmp_path / f"{image:02}.dcm", of_values(0, image + 1), PatientID="ANONYMOUS")
-    assert {c.patient for c in FolderSource(str(tmp_path)).candidates} == {f"{i:02}" for i in range(30)}
+@pytest.mark.parametrize("name", ["ANONYMOUS", ""])
+def test_files_that_name_no_patient_are_told_by_their_studies(tmp_path, name):
+    """Forty studies of three images; and reports and a damaged file, which name nobody, beside them."""
+    for study in range(40):
+        for image in range(3):
+            tags = {"PatientID": name, "StudyInstanceUID": f"1.2.{study}"}
+            write_dicom(tmp_path / "tumour" / f"IM{study:02}{image}", of_values(0, study + 1), **tags)
+    (tmp_path / "tumour" / "broken.dcm").write_bytes(b"")
+    report = dcmread(write_dicom(tmp_path / "reports" / "SR1", of_values(0)))
+    del report.PixelData, report.Rows, report.Columns
+    report.save_as(tmp_path / "reports" / "SR1")
+    source = FolderSource(str(tmp_path))
+    assert source.classes == ("tumour",) and source.splits == ("train", "val", "test")
+    assert source.skipped == [("reports/SR1", "DICOM without an image in it")]
+    of = {}
+    for candidate in source.candidates:
+        of.setdefault(candidate.id[:-1], set()).add((candidate.patient, candidate.split))
+    del of["tumour/broken.dc"]
+    assert len(of) == 40 and all(len(where) == 1 for where in of.values())
+    assert "of 41 patients" in source.rule
+
+
+@pytest.mark.parametrize("name", ["{:02}.dcm", "1.2.840.113619.{}", "IM.{:04}"])
+def test_files_that_name_nobody_are_told_by_their_own_names(tmp_path, name):
+    names = [name.format(image) for image in range(30)]
+    for image, own in enumerate(names):
+        write_dicom(tmp_path / own, of_values(0, image + 1), PatientID="ANONYMOUS")
+    found = {c.patient for c in FolderSource(str(tmp_path)).candidates}
+    assert found == {own.removesuffix(".dcm") for own in names}
+
+
+def test_patients_who_are_called_classes_are_refused(tmp_path):
+    """As discs are written, a folder a patient: each would be learned, and files called by the name."""
+    for patient in ("DOE_JANE", "POE_ANNE", "ROE_RICHARD"):
+        write_dicom(tmp_path / patient / "IM0", of_values(0, 1), PatientID=patient)
+    with pytest.raises(DatasetError, match="each of its 3 subfolders is of one patient"):
+        FolderSource(str(tmp_path))
+    write_dicom(tmp_path / "POE_ANNE" / "IM1", of_values(0, 2), PatientID="another")
+    assert len(FolderSource(str(tmp_path)).classes) == 3
+
+
+def test_patients_in_more_than_one_given_split_are_counted(tmp_path):
+    for split, patients in (("train", (1, 2, 3)), ("test", (3, 4))):
+        for patient in patients:
+            write_dicom(tmp_path / split / f"{patient}.dcm", of_values(0, 1), PatientID=f"MRN-{patient}")
+    assert FolderSource(str(tmp_path)).rule == "split as the folders are; patients in more than one: 1"
 
 
 def test_a_folder_without_images_names_dicom(tmp_path):
