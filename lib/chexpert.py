@@ -34,7 +34,8 @@ FINDINGS = (
 #: The column of each class: "healthy" is No Finding, "pleural_effusion" is Pleural Effusion.
 COLUMNS = {name.lower().replace(" ", "_"): name for name in FINDINGS[1:]}
 COLUMNS = {"healthy": "No Finding"} | COLUMNS
-FILES = {"train": "train.csv", "val": "valid.csv"}
+FILES = {"train": "train.csv", "test": "valid.csv"}
+TRIED = 20  # images of each file, evenly spread, of which one at least must be there
 LABELS = {text: float(text) for text in ("1", "1.0", "0", "0.0", "-1", "-1.0")}
 UNCERTAIN = -1.0
 
@@ -49,8 +50,8 @@ class CheXpert(Archive):
     uncertain  ignore: an image with an uncertain label (-1) in one of the classes asked for is left
                out; positive: the label counts as present; negative: as absent (U-Ignore, U-Ones and
                U-Zeros of the CheXpert paper). Blank, which is unmentioned, counts as absent.
-    splits     patients: the patients of both files, split by a hash; files: train.csv is train,
-               valid.csv, read by radiologists, is val (234 images)
+    splits     patients: the patients of both files, split by a hash; files: valid.csv, read by radiologists,
+               is test (234 images), and of the patients of train.csv a tenth is val, by the hash
 
     An image belongs to one class: what shows several of those asked for is left out and counted.
     """
@@ -64,11 +65,18 @@ class CheXpert(Archive):
         "splits": ("patients", "files"),
     }
 
+    def __init__(self, rest: str, patient_pattern: str | None = None) -> None:
+        super().__init__(rest, patient_pattern)
+        self.root = _root(self.folders[0])
+
     @property
     def rule(self) -> str:
-        """How the split is made: by patient with a seed, or as the files are."""
+        """How the split is made: by patient, or as the files are; with its seed."""
         if self.options["splits"] == "files":
-            return "split as the files are: train.csv is train, valid.csv is val; no seed"
+            return (
+                "split as the files are: valid.csv is test; of the patients of train.csv about a tenth is "
+                f"val, by a hash, split_seed {self.split_seed}"
+            )
         return super().rule
 
     def class_named(self, name: str) -> str:
@@ -77,7 +85,7 @@ class CheXpert(Archive):
         return super().class_named("healthy" if plain == "no_finding" else plain)
 
     def _scan(self) -> Iterator[Candidate]:
-        root = _root(self.folders[0])
+        root = self.root
         there = {path.name for path in root.iterdir() if path.is_dir()}
         found, several, uncertain = [], 0, 0
         for split, name in FILES.items():
@@ -96,7 +104,8 @@ class CheXpert(Archive):
             several += int((present.sum(1) > 1).sum())
             single = present.sum(1) == 1
             labels = np.array(self.wanted)[present[single].argmax(1)]
-            paths = (_inner(path, there) for path in table.Path[single])
+            paths = [_inner(path, there) for path in table.Path[single]]
+            _check_unpacked(root, name, paths)
             rows = zip(paths, table.patient[single], labels, strict=True)
             found += [self._candidate(root, split, *row) for row in rows]
         if uncertain:
@@ -104,26 +113,51 @@ class CheXpert(Archive):
         if several:
             self.remarks.append(f"left out {several} images of more than one of these classes")
         if self.options["splits"] == "files":
-            twice = in_later_split({s: {c.patient for c in found if c.split == s} for s in FILES})["train"]
-            self.skipped += [(name, "patient of valid.csv too: left out of train") for name in sorted(twice)]
-            found = [c for c in found if c.split != "train" or c.patient not in twice]
+            parts = {s: {c.patient for c in found if (c.split == "test") == (s == "test")} for s in FILES}
+            twice = in_later_split(parts)["train"]
+            self.skipped += [
+                (name, "patient of valid.csv too: left out of train.csv") for name in sorted(twice)
+            ]
+            found = [c for c in found if c.split == "test" or c.patient not in twice]
         yield from found
 
     def _candidate(self, root: Path, split: str, path: str, patient: str, label: str) -> Candidate:
+        drawn = assigned_split(patient, self.split_seed)
         if self.options["splits"] == "patients":
-            split = assigned_split(patient, self.split_seed)
+            split = drawn
+        elif split == "train" and drawn == "val":
+            split = "val"
         return Candidate(path, patient, str(label), split, partial(read_image, root / path))
 
 
 def _root(folder: Path) -> Path:
-    """The folder with the CSV files: this one, or the only one in it that has them."""
-    for root in (folder, *sorted(folder.glob("CheXpert*"))):
-        if any((root / name).is_file() for name in FILES.values()):
-            return root
-    raise DatasetError(
-        f"{folder}: neither train.csv nor valid.csv in it: name the folder that CheXpert was unpacked "
-        "to, such as CheXpert-v1.0-small"
-    )
+    """The folder with the CSV files: this one, or the only one in it that has them. Raises DatasetError."""
+    roots = [
+        root
+        for root in (folder, *sorted(folder.glob("CheXpert*")))
+        if any((root / name).is_file() for name in FILES.values())
+    ]
+    if not roots:
+        raise DatasetError(
+            f"{folder}: neither train.csv nor valid.csv in it: name the folder that CheXpert was unpacked "
+            "to, such as CheXpert-v1.0-small"
+        )
+    if roots[0] != folder and len(roots) > 1:
+        names = ", ".join(root.name for root in roots)
+        raise DatasetError(
+            f"{folder}: {len(roots)} folders in it have train.csv or valid.csv: name one of {names}"
+        )
+    return roots[0]
+
+
+def _check_unpacked(root: Path, name: str, paths: list[str]) -> None:
+    """Raises DatasetError where none of a file's images is there, as in the batches of the full release."""
+    tried = paths[:: max(1, len(paths) // TRIED)]
+    if tried and not any((root / path).is_file() for path in tried):
+        raise DatasetError(
+            f"{root / name}: names {tried[0]}, which is not in {root}, nor are {len(tried) - 1} others: "
+            f"put the patients of all batches into {root / PurePosixPath(tried[0]).parts[0]}"
+        )
 
 
 def _rows(file: Path) -> pd.DataFrame:

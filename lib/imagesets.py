@@ -17,6 +17,7 @@ from lib.errors import UserError
 SPLITS = ("train", "val", "test")
 # A share of the patients each; cut by a hash of the patient, see `assigned_split`.
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+MEMORY = 4e9  # bytes of pixels that are not read unless their number was asked for
 
 
 class DatasetError(UserError):
@@ -196,7 +197,8 @@ def collect(candidates: Iterable[Candidate], request: Request, classes: Sequence
     the first m of n images are the m that n=m gives. An image that cannot be read is left out
     with its reason, and the next one takes its place.
 
-    Raises DatasetError for a class that is not there and where too few images can be read.
+    Raises DatasetError for a class that is not there, where too few images can be read, and where all are
+    asked for and would fill the memory.
     """
     pool = list(candidates)
     labels = list(classes)
@@ -204,6 +206,8 @@ def collect(candidates: Iterable[Candidate], request: Request, classes: Sequence
         check_label(request.label, labels, request.spec)
         labels = [request.label]
     inside = [c for c in pool if request.split in ("all", c.split)]
+    if request.n is None:
+        _check_memory(sum(c.label in labels for c in inside), request)
     chosen: list[tuple[Candidate, np.ndarray, dict]] = []
     skipped: list[tuple[str, str]] = []
     for label in labels:
@@ -234,6 +238,15 @@ def check_label(label: str, known: Iterable[str], spec: str) -> None:
     known = tuple(known)
     if label not in known:
         raise DatasetError(f"{spec}: no class {label!r}: there are {', '.join(known)}")
+
+
+def _check_memory(count: int, request: Request) -> None:
+    need = count * 3 * request.side**2 * 4
+    if need > MEMORY:
+        raise DatasetError(
+            f"{request.spec}: {count} images of {request.side} pixels take {need / 1e9:.0f} GB of memory: "
+            "give n, how many of each class"
+        )
 
 
 def _read(ranked: list[Candidate], request: Request):

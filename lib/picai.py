@@ -47,12 +47,13 @@ class PiCai(Archive):
     copy of the repository picai_labels.
 
     classes   normal, tumour: case_csPCa NO and YES of the marksheet
-    lesions   expert: delineations by people only; combined: by AI (Bosma22a) where there is none, as in
-              the paper
+    lesions   expert: delineations by people only; combined: by AI (Bosma22a) where there is none. The paper
+              took the AI's too; in a copy of the labels with Pooch25 in it people delineated them all
 
     Images: resampled to (3, 0.5, 0.5) mm on the grid of the T2W volume, each volume scaled from its own
     least to its own greatest value; of a normal study the middle slice of the gland, of one with tumour
-    that with the largest lesion area; the central 300 x 300 (150 mm), resized. ADC and DWI are laid onto
+    that with the largest lesion area, as in the paper, so that a classifier may tell one from the other by
+    the level alone; the central 300 x 300 (150 mm), resized. ADC and DWI are laid onto
     T2W by their place in the scanner; the paper's script laid their centres onto each other.
 
     Truth: `lesion` and `gland`, bool [n, side, side]. The gland is False everywhere for a study with
@@ -63,10 +64,13 @@ class PiCai(Archive):
     CLASSES = tuple(CLASSES.values())
     OPTIONS = {"lesions": ("expert", "combined")}
 
+    def __init__(self, rest: str, patient_pattern: str | None = None) -> None:
+        super().__init__(rest, patient_pattern)
+        self.table = read_table(self.folders[1] / MARKSHEET, ("patient_id", "study_id", "case_csPCa"))
+
     def _scan(self) -> Iterator[Candidate]:
         images, labels = self.folders
-        file = labels / MARKSHEET
-        table = read_table(file, ("patient_id", "study_id", "case_csPCa"))
+        file, table = labels / MARKSHEET, self.table
         roots = [images, *sorted(p for p in images.iterdir() if p.is_dir() and not p.name.isdigit())]
         for line, row in enumerate(zip(table.patient_id, table.study_id, table.case_csPCa, strict=True), 2):
             patient, study, answer = (str(value).strip() for value in row)

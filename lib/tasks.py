@@ -56,14 +56,20 @@ def training_sets(
             yield name_of(spec), label, images, _watched(spec, n_held, side, seed, label)
 
 
+def _of_val(spec, n, side, seed, label) -> ImageSet | None:
+    """At most n images of a class of the split val; None where there are none."""
+    if "val" not in splits(spec):
+        return None
+    try:
+        return load_images(spec, n, "val", side, seed, label, fewer=True)
+    except DatasetError:  # a hash of ten patients may give it none
+        return None
+
+
 def _watched(spec, n, side, seed, label):
     """Held-out images of a class: of val, or of test where val has none."""
-    if "val" in splits(spec):
-        try:
-            return load_images(spec, n, "val", side, seed, label, fewer=True)
-        except DatasetError:  # a hash of ten patients may give it none
-            pass
-    return load_images(spec, n, "test", side, seed, label, fewer=True)
+    found = _of_val(spec, n, side, seed, label)
+    return found or load_images(spec, n, "test", side, seed, label, fewer=True)
 
 
 def patient_tables(dataset: str, used: list[ImageSet]) -> dict[str, pd.DataFrame]:
@@ -77,13 +83,12 @@ def gap_sets(
 ) -> Iterator[tuple[str, str, ImageSet, ImageSet | None, ImageSet]]:
     """(name, class, train, stop, test) for the last class of each set: the diseased one of the phantoms.
 
-    `stop` is where the fine-tuned floor is stopped; None where the data set has no split val. n, n_test and
+    `stop` is where the fine-tuned floor is stopped; None where the split val has none of them. n, n_test and
     n_stop: the most images of each.
     """
     for spec in [f"phantom:{m}" for m in MODALITIES] if dataset is None else [dataset]:
         label = learned_classes(spec)[-1]
         train = load_images(spec, n, "train", side, seed, label, fewer=True)
-        has_val = "val" in splits(spec)
-        stop = load_images(spec, n_stop, "val", side, seed, label, fewer=True) if has_val else None
+        stop = _of_val(spec, n_stop, side, seed, label)
         test = load_images(spec, n_test, "test", side, seed, label, fewer=True)
         yield name_of(spec), label, train, stop, test

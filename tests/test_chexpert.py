@@ -5,7 +5,7 @@ import pytest
 from made_archives import CHEXPERT_HEADER, write_chexpert, xray
 from PIL import Image
 
-from lib.datasets import DatasetError, classes, load_images, split_table, splits
+from lib.datasets import DatasetError, check, classes, load_images, split_table, splits
 
 PAPER = ("healthy", "cardiomegaly", "pneumonia", "pleural_effusion")  # as the columns are
 COLUMNS = dict(zip(PAPER, ("No_Finding", "Cardiomegaly", "Pneumonia", "Pleural_Effusion"), strict=True))
@@ -86,12 +86,26 @@ def test_patients_are_split_once_and_for_all_and_it_is_written_down(many):
 
 def test_the_files_own_split(many):
     spec = f"chexpert:{many}?splits=files"
-    assert splits(spec) == ("train", "val")
-    held = load_images(spec, split="val", side=4)
+    assert splits(spec) == ("train", "val", "test")
+    held = load_images(spec, split="test", side=4)
     assert sorted(held.patients) == [f"patient{64541 + i}" for i in range(4)]
-    assert "no seed" in held.note and "valid.csv is val" in held.note
-    with pytest.raises(DatasetError, match="no split 'test': there are train, val"):
-        load_images(spec, split="test")
+    assert "valid.csv is test" in held.note and "split_seed 0" in held.note
+    train, val = (set(load_images(spec, split=part, side=4).patients) for part in ("train", "val"))
+    assert len(train | val) == 160 and not train & val and 8 <= len(val) <= 24
+
+
+def test_what_was_not_unpacked_is_no_data_set(many):
+    """The full release has the patients in folders of their own, beside that of the CSV files."""
+    (many / "train").rename(many.parent / "batch 2 (train 1)")
+    with pytest.raises(DatasetError, match="train.csv: names train/patient00001.* put the patients of all"):
+        load_images(f"chexpert:{many}", n=5, side=4, fewer=True)
+
+
+def test_one_of_two_releases_must_be_named(many):
+    (many.parent / "CheXpert-v1.0").mkdir()
+    (many.parent / "CheXpert-v1.0" / "train.csv").write_text("")
+    with pytest.raises(DatasetError, match="name one of CheXpert-v1.0, CheXpert-v1.0-small"):
+        check(f"chexpert:{many.parent}")
 
 
 def test_a_patient_of_both_files_is_not_trained_on(tmp_path):

@@ -16,7 +16,7 @@ from lib.folders import FolderSource
 from lib.imagesets import UnreadableError, assigned_split
 from lib.pixels import read_image
 from lib.specs import file_name_of, name_of
-from lib.tasks import training_sets
+from lib.tasks import gap_sets, training_sets
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
@@ -158,6 +158,22 @@ def test_a_class_without_validation_images_is_watched_on_test(tmp_path):
                 fill(tmp_path / split / label, count)
     held = {label: images.split for _, label, _, images in training_sets(str(tmp_path), 9, 9, 8, 0)}
     assert held == {"normal": "val", "tumour": "test"}
+
+
+def test_a_floor_of_a_class_without_validation_images_is_stopped_on_none_of_val(tmp_path):
+    for split, labels in {"train": "ab", "val": "a", "test": "ab"}.items():
+        for label in labels:
+            fill(tmp_path / split / label, 2)
+    ((_, label, train, stop, test),) = gap_sets(str(tmp_path), 2, 8, 0)
+    assert (label, len(train), stop, len(test)) == ("b", 2, None, 2)
+
+
+def test_all_images_are_not_read_where_they_would_fill_the_memory(tmp_path, monkeypatch):
+    fill(tmp_path, 6)
+    monkeypatch.setattr("lib.imagesets.MEMORY", 5 * 3 * 8 * 8 * 4)
+    with pytest.raises(DatasetError, match="6 images of 8 pixels take .* GB of memory: give n"):
+        load_images(tmp_path, split="all", side=8)
+    assert len(load_images(tmp_path, n=6, split="all", side=8)) == 6
 
 
 def test_folders_of_patients_are_not_learned_one_by_one(tmp_path):
