@@ -178,7 +178,7 @@ CLAIMS: tuple[tuple[str, str, str, Callable], ...] = (
     ("larger embeddings are better", "by eye; 64 of 8 to 64", "03_embedding_size-summary", _sizes),
     ("more images are better", "by eye; 100 of 5 to 100", "04_sample_count-trend", _counts),
     ("low guidance looks most real", "by eye; 2 of 2, 5, 8", "05_guidance-low-or-high", _guidance),
-    ("synthetic images raise the AUC", "0.780 to 0.803", "06_auc_gain-gain", _gain),
+    ("synthetic images raise the AUC", "prostate: 0.780 to 0.803", "06_auc_gain-gain", _gain),
     ("disease grows with its weight", "by eye, 5 weights", "07_interpolation-correlation", _interpolation),
     ("findings combine", "by eye", "08_composition-ratio", _composition),
     ("a lesion is painted where wanted", "by eye", "09_inpainting-summary", _inpainting),
