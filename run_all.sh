@@ -2,7 +2,7 @@
 # Installs what is needed into .venv and runs the notebooks; ./run_all.sh --help
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd -P)
 venv=$root/.venv
 python=$venv/bin/python
 unset PYTHONHOME PYTHONPATH # .venv and nothing else
@@ -23,10 +23,10 @@ find_python() {
     fail "${old:-Python 3.11 or newer is needed, and none was found; see https://www.python.org/downloads}"
 }
 
-# What .venv was made for: these requirements, in this place.
+# What .venv was made for: these requirements, in this place, by this Python.
 wanted() {
     "$python" -c 'import hashlib, sys
-print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), sys.argv[2])' "$root/pyproject.toml" "$root" 2>/dev/null
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), *sys.version_info[:2], sys.argv[2])' "$root/pyproject.toml" "$root" 2>/dev/null
 }
 
 # Runs a command with its output in the log, and shows on one line that it is at work.
@@ -64,12 +64,20 @@ install() {
     wanted >"$venv/installed"
 }
 
-if ! [ -f "$venv/installed" ] || [ "$(cat "$venv/installed")" != "$(wanted)" ]; then
+installed() {
+    [ -f "$venv/installed" ] && [ "$(cat "$venv/installed")" = "$(wanted)" ]
+}
+
+if ! installed; then
     if [ "$*" = --help ] || [ "$*" = -h ]; then # which needs none of it
         cd "$root"
         base=$(find_python)
         exec "$base" -m lib.options
     fi
-    install
+    mkdir -p "$root/runs"
+    exec 9>"$root/runs/.installing"
+    if command -v flock >/dev/null; then flock 9; fi # another one may be at it
+    installed || install
+    exec 9>&-
 fi
 exec "$python" -P -m lib.run_all "$@"

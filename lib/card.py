@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from lib.errors import printable
+
 if TYPE_CHECKING:
     from lib.embedding import Embedding
 
@@ -32,7 +34,11 @@ def card(embedding: Embedding, file: str = "embedding.safetensors") -> str:
         "intended use": meta.get("intended_use", UNKNOWN),
         "digest": f"`{embedding.digest}`",
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in told.items())
+    rows = "\n".join(f"| {name} | {_cell(str(value))} |" for name, value in told.items())
+    base, name, token = (
+        json.dumps(text, ensure_ascii=False)
+        for text in (meta.get("base") or "the base it was trained on", file, embedding.token)
+    )
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image
@@ -50,9 +56,9 @@ Token vectors trained by textual inversion; the model that they are for stays as
 ```python
 from diffusers import StableDiffusionPipeline
 
-pipe = StableDiffusionPipeline.from_pretrained("{meta.get("base") or "the base it was trained on"}")
-pipe.load_textual_inversion("{file}")
-pipe("{embedding.token}", guidance_scale=3).images[0]  # more draws colours that are too strong
+pipe = StableDiffusionPipeline.from_pretrained({base})
+pipe.load_textual_inversion({name})
+pipe({token}, guidance_scale=3).images[0]  # more draws colours that are too strong
 ```
 
 What it draws is generated: no patient, and not evidence of anything in one. It may give away whom it was
@@ -60,10 +66,15 @@ trained on; share it as you would share the images if they are few, or of few pa
 """
 
 
+def _cell(text: str) -> str:
+    """What a header holds, as text in a table's cell and nothing else."""
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")
+
+
 def _mapping(text: str) -> dict:
     """What a header of ours holds as JSON; nothing of another tool's that it does not."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

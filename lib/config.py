@@ -200,6 +200,8 @@ def check_value(value: Any, where: str) -> None:
         raise ConfigError(f"{where} is the string {value!r}; write {_yaml_number(value)}")
     if isinstance(value, dict):
         for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"{where} has the key {key!r}: write it as a string, in quotes")
             check_value(inner, f"{where}.{key}")
     elif isinstance(value, list):
         for i, inner in enumerate(value):
@@ -215,8 +217,8 @@ def parse_value(text: str) -> Any:
     """The value of `-p name text`: YAML, and 5e-4 is the number that it looks like."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text  # such as "[prostate", or "@file": nothing but a string
+    except (yaml.YAMLError, ValueError):
+        return text  # such as "[prostate", "@file", or the date 2020-13-45: nothing but a string
     return float(value) if value == text and _looks_like_number(value) else value
 
 

@@ -24,7 +24,7 @@ import torch
 from lib import embedding_files as files
 from lib.card import card
 from lib.embedding_files import EmbeddingError
-from lib.errors import UserError
+from lib.errors import UserError, printable
 from lib.runs import atomic_write
 
 __all__ = ["Embedding", "EmbeddingError", "Token", "check_token", "check_width", "split_prompt"]
@@ -200,7 +200,8 @@ def check_width(width: int, expected: int, file: object, where: object) -> None:
 
 def _checked(vectors: torch.Tensor, where: str) -> torch.Tensor:
     """A float32 copy [K, D] on the CPU."""
-    if not torch.is_tensor(vectors) or vectors.layout != torch.strided:
+    plain = torch.is_tensor(vectors) and vectors.layout == torch.strided
+    if not plain or vectors.is_meta or vectors.is_nested:
         raise EmbeddingError(f"{where}: vectors must be a dense tensor [K, D]")
     if not vectors.is_floating_point():
         raise EmbeddingError(f"{where}: vectors of {vectors.dtype} are no embedding: floats needed")
@@ -215,7 +216,10 @@ def _checked(vectors: torch.Tensor, where: str) -> torch.Tensor:
         )
     if vectors.numel() * 8 > files.MAX_BYTES:
         raise EmbeddingError(f"{where}: {shape} numbers are too many for an embedding")
-    copy = torch.empty(vectors.shape, dtype=torch.float32).copy_(vectors)
+    try:
+        copy = torch.empty(vectors.shape, dtype=torch.float32).copy_(vectors)
+    except (NotImplementedError, RuntimeError) as error:
+        raise EmbeddingError(f"{where}: vectors of {vectors.dtype} cannot be read as float32") from error
     if not torch.isfinite(copy).all():
         bad = int((~torch.isfinite(copy)).sum())
         raise EmbeddingError(
@@ -245,7 +249,7 @@ def _inspect(path: Path) -> str:
         **{f"  {key}": value for key, value in sorted(emb.meta.items())},
     }
     longest = max(map(len, rows))
-    return "\n".join(f"{key:<{longest}}  {value}" for key, value in rows.items())
+    return "\n".join(printable(f"{key:<{longest}}  {value}") for key, value in rows.items())
 
 
 def _written(path, content):

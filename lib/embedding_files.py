@@ -19,6 +19,7 @@ import json
 import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ SAFETENSORS = ".safetensors"
 # A file names itself by its file name where its inner key says nothing: kohya, OneTrainer, ldm.
 ANONYMOUS = {"emb_params": "kohya", "emp_params": "onetrainer", "*": "ldm"}
 A1111_FIELDS = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
+MEMBER = re.compile(
+    r"[^/]+/(data\.pkl|version|data/\d+)"
+)  # of torch's archive, what every reader of one knows
 MAX_BYTES = 32 * 2**20  # 75 vectors of 4096 float64 are 2.4 MB; a checkpoint is hundreds
 STAR = 265  # the id of "*" in CLIP's vocabulary, which every a1111 file records
 SAFE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -76,6 +80,8 @@ def read(path: Path) -> Stored:
         )
     if start[8:9] == b"{":
         return _identify(*_read_safetensors(path), path)
+    if start[:4] == b"PK\x03\x04":
+        _check_archive(path)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         return _identify(_read_pickle(path), {}, path)
     raise EmbeddingError(f"{path}: neither a .safetensors nor a .pt file inside: download it again")
@@ -103,7 +109,7 @@ def encode(format: str, suffix: str, token: str, vectors: torch.Tensor, meta: Ma
             "string_to_token": {"*": STAR},
             "string_to_param": {"*": vectors},
             "name": token.strip("<>"),
-            "step": int(step) if step.isdecimal() else None,
+            "step": int(step) if step.isdecimal() and len(step) < 19 else None,
             "sd_checkpoint": meta.get("sd_checkpoint"),
             "sd_checkpoint_name": meta.get("sd_checkpoint_name"),
             "provenance": dict(sorted(meta.items())),
@@ -112,9 +118,13 @@ def encode(format: str, suffix: str, token: str, vectors: torch.Tensor, meta: Ma
 
 
 def _pickle(content: dict) -> bytes:
-    buffer = io.BytesIO()  # torch names the archive after a path; a buffer keeps the bytes equal
+    """torch's archive, without the members that later versions of it add: AUTOMATIC1111 refuses those."""
+    buffer, plain = io.BytesIO(), io.BytesIO()
     torch.save(content, buffer)
-    return buffer.getvalue()
+    with zipfile.ZipFile(buffer) as written, zipfile.ZipFile(plain, "w") as kept:
+        for name in filter(MEMBER.fullmatch, written.namelist()):
+            kept.writestr(zipfile.ZipInfo(name), written.read(name))  # of a fixed date: the same bytes
+    return plain.getvalue()
 
 
 def _safetensors(key: str, vectors: torch.Tensor, meta: Mapping[str, str]) -> bytes:
@@ -126,7 +136,7 @@ def _safetensors(key: str, vectors: torch.Tensor, meta: Mapping[str, str]) -> by
         "data_offsets": [0, len(data)],
     }
     header = {"__metadata__": dict(sorted(meta.items())), key: entry}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data
 
@@ -137,6 +147,19 @@ def _read_safetensors(path: Path) -> tuple[dict, dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise EmbeddingError(f"{path}: damaged safetensors file ({error}): download it again") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raises EmbeddingError for one that unpacks to more than it weighs; torch's own are not compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise EmbeddingError(f"{path}: refused: damaged ({error}): download it again") from error
+    if whole > MAX_BYTES:
+        raise EmbeddingError(
+            f"{path}: refused: unpacks to {whole / 2**20:.0f} MB, too large for an embedding"
+        )
 
 
 def _read_pickle(path: Path) -> object:
@@ -183,8 +206,11 @@ def _identify_a1111(content: Mapping, path: Path) -> Stored:
     params = content["string_to_param"]
     if not isinstance(params, (Mapping, torch.nn.ParameterDict)):
         raise EmbeddingError(f"{path}: string_to_param is no table: download the file again")
-    params = dict(params.items())
-    vectors = params[_only(params, path)]
+    try:
+        params = dict(params.items())
+    except (AttributeError, KeyError, TypeError) as error:  # of a ParameterDict that lies about itself
+        raise EmbeddingError(f"{path}: string_to_param is damaged: download the file again") from error
+    vectors = params.get(_only(params, path))
     if not torch.is_tensor(vectors):
         raise EmbeddingError(f"{path}: string_to_param holds no tensor: download the file again")
     provenance = content.get("provenance")

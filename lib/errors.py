@@ -4,6 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def printable(text: str) -> str:
+    """One line without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UserError(ValueError):
     """Bad input: one line that names the file, the value and the way out.
 
@@ -13,7 +18,7 @@ class UserError(ValueError):
 
     def __init__(self, message: str = ""):
         """message: whatever a file's contents brought into it, it stays one line."""
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)))
+        super().__init__(printable(str(message)))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback: that one line (`lib.notebooks` knows it)."""

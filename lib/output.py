@@ -6,6 +6,7 @@ from lib import figures
 from lib.card import card
 from lib.config import digest, resolve
 from lib.embedding import Embedding
+from lib.phantoms import MODALITIES
 from lib.progress import outputs
 from lib.runs import atomic_write, runs_root
 from lib.specs import file_name_of, place_of
@@ -72,9 +73,11 @@ class Output:
 
 def _claimed(dataset: str) -> str:
     """The name of a data set's files. Who comes first with a name keeps it, by a note in runs/real/<name>/;
-    a folder's own name is no more than that, and results of two hospitals must not be taken for one's."""
+    a folder's own name is no more than that, and results of two hospitals must not be taken for one's. The
+    phantoms' names are theirs."""
     name, place = file_name_of(dataset), place_of(dataset)
     note = runs_root() / "real" / name / "dataset.txt"
     if not note.exists():
-        atomic_write(note, place + "\n")
-    return name if note.read_text(encoding="utf-8").strip() == place else f"{name}-{digest(place)[:6]}"
+        atomic_write(note, (place + "\n").encode("utf-8", "surrogateescape"))
+    first = note.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    return name if first == place and name not in MODALITIES else f"{name}-{digest(place)[:6]}"

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from lib import specs
-from lib.config import ROOT, ConfigError, check_value, digest, load_profile, nearest, parse_value
+from lib.config import (
+    ROOT,
+    ConfigError,
+    check_value,
+    digest,
+    load_profile,
+    nearest,
+    parse_value,
+    resolve,
+)
 from lib.errors import UserError
 from lib.notebooks import INPUTS, Job, Notebook, NotebookFailed, use_own_kernel
 from lib.options import OptionError, parser
@@ -75,6 +84,15 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
     return made
 
 
+def check_outputs(todo: Sequence[Job]) -> None:
+    """Raises ConfigError for a folder that figures and tables cannot be written to, before hours of work."""
+    for output in sorted({str(job.parameters["output"]) for job in todo if "output" in job.parameters}):
+        folder = resolve(output)
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigError(f"output = {output}: {there} is no folder that can be written to: name another")
+
+
 def check_datasets(todo: Sequence[Job]) -> None:
     """Raises DatasetError for a data set that is not there, before a kernel is started to find out."""
     named = {spec for job in todo if isinstance(spec := job.parameters.get("dataset"), str)}
@@ -116,6 +134,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         if arguments.list:
             print(listing(todo))
             return 0
+        check_outputs(todo)
         check_datasets(todo)
         session = Session(todo, arguments.force)
         session.run()

@@ -1,9 +1,12 @@
 """Embedding files of every tool, both ways; checks; tokens in prompts; plain diffusers."""
 
+import ast
 import os
 import pickle
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,63 @@ def test_the_same_embedding_gives_the_same_bytes(tmp_path, form, suffix):
     for i in range(3):  # another name, another order, again and again
         two = Embedding(numbers(), "<t>", backwards).save(tmp_path / f"two{i}{suffix}", form)
         assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("form", ["diffusers", "a1111", "kohya"])
+@pytest.mark.parametrize("suffix", [".pt", ".bin"])
+def test_an_archive_has_the_members_that_automatic1111_lets_in(tmp_path, emb, form, suffix):
+    """By the rule of its modules/safe.py: data.pkl, version and data/<number>, in one folder."""
+    path = emb.save(tmp_path / f"a{suffix}", form)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    assert all(re.match(r"^([^/]+)/((data/\d+)|version|(data\.pkl))$", name) for name in names)
+    assert same_bits(Embedding.load(path).vectors, emb.vectors)
+
+
+def test_an_archive_that_unpacks_to_much_is_refused(tmp_path):
+    torch.save({"<m>": torch.zeros(2, 8), "junk": [torch.zeros(9_000_000)]}, tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in whole.namelist():
+            bomb.writestr(name, whole.read(name))
+    assert (tmp_path / "bomb.pt").stat().st_size < 1e6
+    with pytest.raises(EmbeddingError, match="unpacks to 34 MB"):
+        Embedding.load(tmp_path / "bomb.pt")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.zeros(2, 8, device="meta"),
+        lambda: torch.nested.nested_tensor([torch.zeros(2, 8)]),
+        lambda: torch.zeros(2, 8, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_without_plain_numbers_are_refused(tmp_path, make):
+    torch.save({"<m>": make()}, tmp_path / "a.pt")
+    with pytest.raises(EmbeddingError):
+        Embedding.load(tmp_path / "a.pt")
+
+
+def test_what_a_header_says_is_shown_and_not_obeyed(tmp_path, capsys):
+    evil = 'x"); __import__("os").system("id") #\x1b[2J\n| a | b'
+    meta = {"base": evil, "settings": "[" * 100_000, "step": "9" * 5000}
+    path = Embedding(numbers(), "<t>", meta).save(tmp_path / "a.safetensors")
+    assert main(["inspect", str(path)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    page = card(Embedding.load(path), path.name)
+    code = page.split("```")[1].removeprefix("python")
+    calls = [node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert {ast.unparse(call) for call in calls} == {
+        "StableDiffusionPipeline.from_pretrained",
+        "pipe.load_textual_inversion",
+        "pipe",
+    }
+    assert "\x1b" not in page and "| a | b" not in page.split("```")[0]
+    Embedding(numbers(), "<t>", meta).save(tmp_path / "a.pt", "a1111")
 
 
 def test_files_are_what_the_other_tools_read(tmp_path, emb):

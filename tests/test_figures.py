@@ -162,6 +162,14 @@ def test_what_was_learned_lies_under_its_name(tmp_path, runs_folder):
         assert path.name in path.with_suffix(".md").read_text()
 
 
+def test_a_folder_called_as_a_phantom_leaves_the_phantoms_files_alone(tmp_path, runs_folder):
+    learned = Embedding(torch.randn(2, 8), "<x>")
+    ours, theirs = (
+        Output(str(tmp_path), "02_x", d).embedding(learned, "chest", "healthy") for d in (None, "/x/chest")
+    )
+    assert ours.name == "chest-healthy.safetensors" != theirs.name and theirs.name.startswith("chest-")
+
+
 def test_a_file_that_is_gone_is_missed(tmp_path):
     output = Output(str(tmp_path), "02_x")
     output.table(GAP).unlink()

@@ -178,6 +178,7 @@ def test_a_kernel_that_dies_is_named(root, run):
         (("-p", "step", "3"), "no parameter 'step' in 01_good; did you mean steps?"),
         (("-p", "steps"), "-p: expected 2 arguments"),
         (("-p", "steps", "2024-01-01"), "-p steps = 2024-01-01 is a date"),
+        (("-p", "steps", "{1: 2}"), "-p steps has the key 1: write it as a string"),
         (("--frce",), "unrecognized arguments: --frce"),
     ],
 )
@@ -391,7 +392,7 @@ FAKE_PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$LOG"
 case "$*" in
     *"import hashlib"*) exec "$REAL" "$@" ;;
-    *"pip install"*) echo "what pip says"; [ -z "${BROKEN:-}" ] ;;
+    *"pip install"*) echo "what pip says"; sleep "${PIP_TAKES:-0}"; [ -z "${BROKEN:-}" ] ;;
     *lib.run_all*) echo "ran ${*: -2}" ;;
 esac
 """
@@ -439,6 +440,46 @@ def test_run_all_sh_installs_once_and_again_when_the_requirements_change(checkou
     assert shell(moved)[1].count("pip install") == 1
 
 
+def test_a_link_to_run_all_sh_runs_where_it_leads(checkout, tmp_path):
+    other = tmp_path / "another project"
+    (other / ".venv").mkdir(parents=True)
+    (other / ".venv" / "precious").write_text("here")
+    (other / "run_all.sh").symlink_to(checkout / "run_all.sh")
+    done = subprocess.run(
+        ["bash", str(other / "run_all.sh"), "--only", "02"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LOG": str(checkout / "log"), "REAL": sys.executable},
+    )
+    assert done.returncode == 0 and done.stdout.endswith("ran --only 02\n")
+    assert [path.name for path in (other / ".venv").iterdir()] == ["precious"]
+
+
+def test_of_two_at_once_one_installs(checkout):
+    environment = os.environ | {"LOG": str(checkout / "log"), "REAL": sys.executable, "PIP_TAKES": "1"}
+    both = [
+        subprocess.Popen(["bash", str(checkout / "run_all.sh")], env=environment, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [one.wait(timeout=60) for one in both] == [0, 0]
+    calls = (checkout / "log").read_text()
+    assert calls.count("pip install") == 1 and calls.count("lib.run_all") == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_an_output_that_cannot_be_written_is_told_before_any_work(root, run):
+    (root / "shut").mkdir(mode=0o500)
+    status, said, error = run("-p", "output", str(root / "shut" / "deeper"))
+    assert (status, said) == (2, "") and "no folder that can be written to" in error
+
+
+def test_an_output_that_is_a_file_is_told_before_any_work(root, run):
+    (root / "file").write_text("")
+    status, said, error = run("-p", "output", str(root / "file"))
+    assert (status, said) == (2, "") and error.count("\n") == 1
+    assert "no folder that can be written to" in error
+
+
 @pytest.mark.parametrize("name", ["weights", "theirs", "tables", "pictures"])
 def test_what_lies_in_a_folder_that_is_read_is_an_input(root, name):
     write_notebook(root / "notebooks" / "06_reads.ipynb", f'{name} = "folder"')
@@ -475,7 +516,7 @@ def test_without_a_recent_python_it_says_so(checkout, tmp_path):
     (checkout / ".venv" / "bin" / "python").unlink()
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("bash", "cat", "dirname"):
+    for name in ("bash", "cat", "dirname", "mkdir", "readlink"):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
         (tools / name).symlink_to(found.stdout.strip())
     (tools / "python3").write_text("#!/bin/bash\nexit 1\n")  # an older one fails the question
