@@ -17,6 +17,7 @@ from lib.runs import atomic_write
 
 MISSING = "not measured"
 NO_TRUTH = "no ground truth"
+UNTOUCHED = 0.05  # share of untouched places that count as a lesion: 1 - lib.inpainting.SPECIFICITY
 COLUMNS = ("claim", "paper", "phantoms", "real", "n", "seeds", "interval", "verdict", "control")
 
 
@@ -109,8 +110,9 @@ def _gain(table):
         )
 
 
-def _graded(holds, partly):
-    return "holds" if holds else "in part" if partly else "fails"
+def _graded(holds, partly, possible=False):
+    """possible: whether the interval leaves it open."""
+    return "holds" if holds else "in part" if partly else "not apart" if possible else "fails"
 
 
 def _interpolation(table):
@@ -120,7 +122,7 @@ def _interpolation(table):
         if r.quantity != "mean intensity":
             text += f", {r.share:.0%} of the difference"
             grows = r.rho >= 0.95 and r.rise_low > 0
-            verdict = _graded(grows and r.share >= 0.5, grows)
+            verdict = _graded(grows and r.share >= 0.5, grows, r.high >= 0.95 and r.rise_high > 0)
         interval = f"{r.low:.2f} to {r.high:.2f}"
         yield r.dataset, text, r.n, 1, interval, verdict, f"vectors mixed instead: {mixed:.2f}"
 
@@ -131,7 +133,7 @@ def _composition(table):
         same = table[(table.dataset == r.dataset) & (table.finding == r.finding)].set_index("way")
         truth, alone = same.shown["phantom"], _times(same.ratio["alone"])
         obeys = r.ratio >= 3 and r.low > 1
-        verdict = _graded(obeys and r.shown >= truth / 2, obeys)
+        verdict = _graded(obeys and r.shown >= truth / 2, obeys, r.high >= 3)
         yield (
             f"{r.dataset}, {r.finding}{', by differences' if r.way == 'difference' else ''}",
             _times(r.ratio) + ("" if np.isnan(r.ratio) else f", in {r.shown:.0%} of pictures"),
@@ -153,15 +155,15 @@ def _inpainting(table):
     for (name, emphasis), part in disc.groupby(["dataset", "emphasis"], sort=False):
         found = part.set_index("condition")
         ours, control = found.loc["diseased"], found.loc["healthy"]
-        holds = ours.lesion > 0.5 and control.lesion == 0
-        partly = ours.lesion_low > max(control.lesion_high, untouched[name])
+        more = ours.lesion_low > untouched[name] and ours.gain_low > 0  # gain: image by image
+        holds = more and ours.lesion > 0.5 and control.lesion_low <= UNTOUCHED
         yield (
             f"{name}{', emphasised' if emphasis > 1 else ''}",
             f"lesion in {ours.lesion:.0%}",
             int(ours.n),
             1,
             f"{ours.lesion_low:.0%} to {ours.lesion_high:.0%}",
-            _graded(holds, partly),
+            _graded(holds, more, ours.lesion_high > untouched[name]),
             f"healthy embedding: {control.lesion:.0%}",
         )
 

@@ -1,5 +1,6 @@
 """The scorecard reads verdicts from tables, and says so where there are none."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,12 +14,17 @@ def test_nothing_measured_is_said(tmp_path):
     assert len(table) == len(CLAIMS) == 8 and (table.verdict == MISSING).all()
 
 
-@pytest.mark.parametrize("control, verdict", [(0.0, "holds"), (0.4, "in part"), (0.65, "fails")])
-def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
+@pytest.mark.parametrize(
+    "shown, control, verdict",
+    [(0.8, 0.0, "holds"), (0.8, 0.4, "in part"), (0.8, 0.65, "not apart"), (0.0, 0.0, "fails")],
+)
+def test_inpainting_is_judged_beside_its_controls(tmp_path, shown, control, verdict):
     row = {"dataset": "prostate", "shape": "disc", "emphasis": 1.0, "n": 20}
     rows = [
-        row | {"condition": c, "lesion": v, "lesion_low": v - 0.1, "lesion_high": v + 0.1}
-        for c, v in (("original", 0.05), ("diseased", 0.8), ("healthy", control))
+        row
+        | {"condition": c, "lesion": v, "lesion_low": v - 0.1, "lesion_high": v + 0.1}
+        | {"gain_low": v - control - 0.2}
+        for c, v in (("original", 0.05), ("diseased", shown), ("healthy", control))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "09_inpainting-summary.csv", index=False)
     found = claims(tmp_path)
@@ -32,8 +38,12 @@ def test_inpainting_fails_with_its_control(tmp_path, control, verdict):
 def test_at_a_glance_several_verdicts_of_a_data_set_are_counted(tmp_path):
     row = {"way": "sum", "n_with": 9, "n_without": 9, "with": 0.4, "without": 0.1, "low": 2.0, "high": 9.0}
     findings = (("chest", "effusion", 4.0), ("chest", "pneumonia", 1.0), ("histology", "tumour", 1.0))
-    rows = [row | {"dataset": d, "finding": f, "ratio": r} for d, f, r in findings]
-    others = [r | {"way": way, "ratio": 4.0} for r in rows for way in ("alone", "difference", "phantom")]
+    rows = [row | {"dataset": d, "finding": f, "ratio": r, "high": 2 * r} for d, f, r in findings]
+    others = [
+        r | {"way": way, "ratio": 4.0, "high": 9.0}
+        for r in rows
+        for way in ("alone", "difference", "phantom")
+    ]
     pd.DataFrame(rows + others).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
     file = {"class": "a", "kilobytes": 34, "seed": 0}
     for name, path in (("histology", "02_textual_inversion"), ("pcam", "real-02_textual_inversion-pcam")):
@@ -44,6 +54,63 @@ def test_at_a_glance_several_verdicts_of_a_data_set_are_counted(tmp_path):
     assert "| findings combine, by differences (ours) | holds | holds | - |" in lines
     assert "| an embedding is under 1 MB | - | holds | holds |" in lines
     assert f"| more images are better | {' | '.join('---')} |" in lines
+
+
+@pytest.mark.parametrize(
+    "ratio, low, high, verdict",
+    [
+        (4.0, 2.0, 9.0, "holds"),
+        (2.0, 1.0, 4.2, "not apart"),
+        (1.2, 0.8, 1.7, "fails"),
+        (np.nan,) * 3 + ("fails",),
+    ],
+)
+def test_what_an_interval_leaves_open_does_not_fail(tmp_path, ratio, low, high, verdict):
+    row = {
+        "dataset": "chest",
+        "finding": "effusion",
+        "n_with": 9,
+        "n_without": 9,
+        "with": 0.4,
+        "without": 0.1,
+    }
+    row |= {"low": low, "high": high}
+    rows = [
+        row | {"way": "sum", "ratio": ratio},
+        *(row | {"way": w, "ratio": 1.0} for w in ("alone", "phantom")),
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
+    (mine,) = claims(tmp_path).query("claim == 'findings combine'").itertuples()
+    assert mine.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "rho, low, high, rise_low, rise_high, verdict",
+    [
+        (1.0, 0.98, 1.0, 0.1, 0.3, "holds"),
+        (0.83, 0.47, 0.98, 0.01, 0.06, "not apart"),
+        (0.83, 0.47, 0.90, 0.01, 0.06, "fails"),
+        (1.0, 0.98, 1.0, -0.3, -0.1, "fails"),
+    ],
+)
+def test_growth_that_an_interval_leaves_open_does_not_fail(
+    tmp_path, rho, low, high, rise_low, rise_high, verdict
+):
+    row = {
+        "dataset": "chest",
+        "quantity": "ctr",
+        "rho": rho,
+        "low": low,
+        "high": high,
+        "single": 0.9,
+        "n": 32,
+    }
+    row |= {"share": 0.8, "rise_low": rise_low, "rise_high": rise_high}
+    pd.DataFrame([row | {"way": way} for way in ("AND", "vectors")]).to_csv(
+        tmp_path / "07_interpolation-correlation.csv", index=False
+    )
+    (mine,) = claims(tmp_path).query("claim == 'disease grows with its weight'").itertuples()
+    assert mine.verdict == verdict
 
 
 @pytest.mark.parametrize(
