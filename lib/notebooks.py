@@ -103,8 +103,11 @@ class Job:
 
     @property
     def lock(self) -> Path:
-        """The file that is held while this notebook runs."""
-        return self._hidden("lock")
+        """The file that is held while this notebook runs, by whoever writes the same figures and tables."""
+        dataset = self.parameters.get("dataset")
+        real = dataset if isinstance(dataset, str) and not dataset.startswith("phantom:") else None
+        named = digest([str(resolve(str(self.parameters.get("output", ".")))), real])
+        return self.folder.parent / f".{self.notebook.stem}-{named[:8]}.lock"
 
     @property
     def _marker(self) -> Path:

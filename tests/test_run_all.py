@@ -230,6 +230,8 @@ def test_what_the_command_line_means(root):
     plain, changed = made()[0], made("steps", "3")[0]
     assert plain.folder != changed.folder  # neither overwrites what the other has done
     assert plain.digest != changed.digest
+    assert plain.lock == changed.lock == made("dataset", "phantom:chest")[0].lock  # who write the same files
+    assert len({plain.lock, made("output", "else")[0].lock, made("dataset", "images")[0].lock}) == 3
     one = made("dataset", "images")[0].digest
     (root / "images" / "a.png").write_bytes(b"a")
     assert made("dataset", "images")[0].digest != one
