@@ -35,9 +35,8 @@ SAFETENSORS = ".safetensors"
 # A file names itself by its file name where its inner key says nothing: kohya, OneTrainer, ldm.
 ANONYMOUS = {"emb_params": "kohya", "emp_params": "onetrainer", "*": "ldm"}
 A1111_FIELDS = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
-MEMBER = re.compile(
-    r"[^/]+/(data\.pkl|version|data/\d+)"
-)  # of torch's archive, what every reader of one knows
+# Of torch's archive, what every reader of one knows.
+MEMBER = re.compile(r"[^/]+/(data\.pkl|version|data/\d+)")
 MAX_BYTES = 32 * 2**20  # 75 vectors of 4096 float64 are 2.4 MB; a checkpoint is hundreds
 STAR = 265  # the id of "*" in CLIP's vocabulary, which every a1111 file records
 SAFE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

@@ -87,7 +87,7 @@ def gap_table(base, sets, captions, settings, sizes, seeds, floor_steps, learned
             rows += [shared | {"condition": f"{k} vectors", "vectors": k, "seed": seed} for k in sizes]
             chosen = replace(settings, token=token_of(name, label), seed=seed)
             there = (learned or {}).get((name, label)) if chosen.seed == settings.seed else None
-            known = {settings.vectors: there} if there else {}
+            known = {} if there is None else {settings.vectors: there}
             parts = {"train": train, "test": test, "settings": chosen, "sizes": sizes, "known": known}
             calls.append(partial(vectors_losses, **parts))
         rows.append(shared | {"condition": "fine-tuned", "vectors": 0, "seed": seeds[0]})

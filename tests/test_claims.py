@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from lib import readme
-from lib.claims import CLAIMS, MISSING, NO_TRUTH, claims
+from lib.claims import CLAIMS, MISSING, NO_TRUTH, UNTOUCHED, claims
 from lib.fidelity import METRICS, trend
+from lib.inpainting import SPECIFICITY
 
 
 def test_nothing_measured_is_said(tmp_path):
@@ -27,6 +28,7 @@ def test_inpainting_is_judged_beside_its_controls(tmp_path, shown, control, verd
         for c, v in (("original", 0.05), ("diseased", shown), ("healthy", control))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "09_inpainting-summary.csv", index=False)
+    assert pytest.approx(1 - SPECIFICITY) == UNTOUCHED
     found = claims(tmp_path)
     mine = found[found.phantoms.str.startswith("prostate")].iloc[0]
     assert mine.verdict == verdict and mine.n == "20" and f"{control:.0%}" in mine.control
