@@ -528,6 +528,14 @@ def test_without_a_recent_python_it_says_so(checkout, tmp_path):
     assert "Python 3.11 or newer is needed, and none was found" in done.stderr
 
 
+def test_smoke_starts_no_other_processes_unless_told_to(monkeypatch):
+    monkeypatch.delenv("MDB_WORKERS")
+    smoke, mini = (Namespace(parameters={"profile": name}) for name in ("smoke", "mini"))
+    assert environment(smoke, None)["MDB_WORKERS"] == "1" and "MDB_WORKERS" not in environment(mini, None)
+    monkeypatch.setenv("MDB_WORKERS", "2")
+    assert environment(smoke, None)["MDB_WORKERS"] == "2"
+
+
 @pytest.mark.parametrize(
     "told, offline",
     [
