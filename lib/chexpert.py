@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.archives import Archive, in_later_split, read_table
-from lib.imagesets import Candidate, DatasetError, assigned_split
+from lib.imagesets import SPLITS, Candidate, DatasetError, assigned_split
 from lib.pixels import read_image
 
 #: The 14 columns of findings, as the CSV files have them.
@@ -113,8 +113,8 @@ class CheXpert(Archive):
         if several:
             self.remarks.append(f"left out {several} images of more than one of these classes")
         if self.options["splits"] == "files":
-            parts = {s: {c.patient for c in found if (c.split == "test") == (s == "test")} for s in FILES}
-            twice = in_later_split(parts)["train"]
+            parts = {split: {c.patient for c in found if c.split == split} for split in SPLITS}
+            twice = set().union(*in_later_split(parts).values())
             self.skipped += [
                 (name, "patient of valid.csv too: left out of train.csv") for name in sorted(twice)
             ]

@@ -27,27 +27,27 @@ OPTIONAL = (
 )
 
 
-class Names(NamedTuple):
-    """Hashes that stand for the patient and the study that a file names, "" for none; has it an image?"""
+class Header(NamedTuple):
+    """Hashes for the patient and the study that a file names, "" for none; whether it has an image."""
 
     patient: str
     study: str
     image: bool
 
 
-def names_of(file: Path) -> Names:
+def header_of(file: Path) -> Header:
     """What a DICOM file's header says; of one that cannot be read, that it names nobody."""
     try:
         with naming_damage(*OWN), warnings.catch_warnings(action="ignore"):
             wanted = ["PatientID", "StudyInstanceUID", "Rows"]
             header = dcmread(file, stop_before_pixels=True, specific_tags=wanted)
-            return Names(
+            return Header(
                 _hash("patient", header.get("PatientID")),
                 _hash("study", header.get("StudyInstanceUID")),
                 "Rows" in header,
             )
     except UnreadableError:  # said once, where the image is read
-        return Names("", "", True)
+        return Header("", "", True)
 
 
 def _hash(kind: str, name) -> str:

@@ -108,7 +108,7 @@ def encode(format: str, suffix: str, token: str, vectors: torch.Tensor, meta: Ma
             "string_to_token": {"*": STAR},
             "string_to_param": {"*": vectors},
             "name": token.strip("<>"),
-            "step": int(step) if step.isdecimal() and len(step) < 19 else None,
+            "step": int(step) if step.isdecimal() and len(step) < 19 else None,  # of 64 bits
             "sd_checkpoint": meta.get("sd_checkpoint"),
             "sd_checkpoint_name": meta.get("sd_checkpoint_name"),
             "provenance": dict(sorted(meta.items())),

@@ -74,7 +74,7 @@ class FolderSource:
         try:
             self.root, self.split, self.label = _locate(self.given)
             self.parts = _parts(self.root)
-            self.named, self.imageless = _named_patients(self.root)
+            self.named, self.imageless = _told_by_headers(self.root)
             for file in self.imageless:
                 self._skip(file, "DICOM without an image in it")
             self.candidates = list(self._candidates())
@@ -178,9 +178,9 @@ class FolderSource:
         whose: dict[str, set[str]] = {}
         for candidate in self.candidates:
             whose.setdefault(candidate.label, set()).add(candidate.patient)
-        patients = {name for names in whose.values() for name in names}
-        each = all(len(names) == 1 for names in whose.values()) and patients <= set(self.named.values())
-        if each and len(whose) == len(patients) > 2:
+        patients = set().union(*whose.values())
+        alone = all(len(names) == 1 for names in whose.values())
+        if alone and len(whose) == len(patients) > 2 and patients <= set(self.named.values()):
             raise DatasetError(
                 f"{self.given}: each of its {len(whose)} subfolders is of one patient, by what their DICOM "
                 "says: put them into a folder that is named by their class"
@@ -261,19 +261,21 @@ def _images(folder: Path, deep: bool = True) -> list[Path]:
     return sorted(filter(is_image, found))
 
 
-def _named_patients(root: Path) -> tuple[dict[Path, str], set[Path]]:
+def _told_by_headers(root: Path) -> tuple[dict[Path, str], set[Path]]:
     """DICOM file -> whose it is, of those that tell patients apart; and which have no image in them."""
     files = list(filter(is_dicom, _images(root)))
     if not files:
         return {}, set()
-    from lib.dicom import names_of  # few need it, and it is slow to import
+    from lib.dicom import header_of  # few need it, and it is slow to import
 
-    found = {file: names_of(file) for file in files}
-    imageless = {file for file, names in found.items() if not names.image}
-    kept = {file: names for file, names in found.items() if names.image}
-    for told in ({f: n.patient for f, n in kept.items()}, {f: n.study for f, n in kept.items()}):
-        if len(set(told.values()) - {""}) > 1:
-            return {file: name for file, name in told.items() if name}, imageless
+    found = {file: header_of(file) for file in files}
+    imageless = {file for file, header in found.items() if not header.image}
+    for kind in ("patient", "study"):  # the study, where anonymised files tell no patients apart
+        named = {
+            file: name for file, header in found.items() if header.image and (name := getattr(header, kind))
+        }
+        if len(set(named.values())) > 1:
+            return named, imageless
     return {}, imageless
 
 

@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import specs
-from lib.config import (
-    ROOT,
-    ConfigError,
-    check_value,
-    digest,
-    load_profile,
-    nearest,
-    parse_value,
-    resolve,
-)
+from lib.config import ROOT, ConfigError, check_value, digest, load_profile, nearest, parse_value, resolve
 from lib.errors import UserError
 from lib.notebooks import INPUTS, Job, Notebook, NotebookFailed, use_own_kernel
 from lib.options import OptionError, parser
