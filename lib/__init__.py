@@ -1,6 +1,6 @@
 """Medical images from a frozen diffusion model and a few trained token vectors.
 
-    from lib import Embedding, load_base, load_images, invert, invert_many, generate, inpaint
+    from lib import Embedding, load_base, load_images, invert, invert_many, generate, inpaint, save_images
 
 The names are imported when they are first used, so that `import lib` costs nothing.
 
@@ -23,6 +23,7 @@ _HOMES = {
     "invert_many": "lib.inversion",
     "generate": "lib.sampling",
     "inpaint": "lib.sampling",
+    "save_images": "lib.sampling",
 }
 __all__ = list(_HOMES)
 

@@ -15,6 +15,7 @@ from lib.card import card
 from lib.embedding import Embedding
 from lib.inversion import Job, provenance, train_many
 from lib.progress import progress
+from lib.recipes import CheckpointError
 from lib.runs import MARKER, Run, cached, code_digest
 from lib.sampling import generate, inpaint
 from lib.sweep import sweep
@@ -49,6 +50,7 @@ TRAINING = (
     *("lib.inversion", "lib.training", "lib.recipes", "lib.starts", "lib.scenes", "lib.world"),
     *("lib.graphs", *LOSSES),
 )
+AT_ONCE = 8 * 512**2  # pixels of an update
 DRAWING = ("lib.sampling", "lib.predictor", "lib.graphs", *SEEING)
 
 
@@ -61,7 +63,18 @@ def trained(base, images, settings, validation=None, text=""):
 
 
 def trained_together(base, jobs: list[Job], text="") -> list[Trained]:
-    """`trained` of each job, in one batch: each knows that it had company, and how much."""
+    """`trained` of each job, as many in one batch as `batches` says: each knows how much company it had."""
+    return [run for batch in batches(base, jobs) for run in _trained_in_one(base, batch, text)]
+
+
+def batches(base, jobs: list[Job]) -> list[list[Job]]:
+    """The jobs in turn, cut so that an update is of AT_ONCE pixels at most, or of one job."""
+    pixels = max(job.settings.batch_size for job in jobs) * base.image_side**2
+    size = max(1, AT_ONCE // pixels)
+    return [jobs[first : first + size] for first in range(0, len(jobs), size)]
+
+
+def _trained_in_one(base, jobs, text):
     run = _run_of(base, jobs)
     if not run.done:
         with run.locked():
@@ -101,19 +114,20 @@ def trained_all(base, parts, settings) -> list[Trained]:
     for name, label, images, held in parts:
         ours = replace(settings, token=token_of(name, label), validate_every=max(1, settings.steps // 4))
         sets.setdefault(name, []).append(Job(images, ours, held))
-    new = {name: jobs for name, jobs in sets.items() if not _run_of(base, jobs).done}
-    calls = [partial(trained_together, jobs=jobs, text=name) for name, jobs in new.items()]
+    parts = [(name, batch) for name, jobs in sets.items() for batch in batches(base, jobs)]
+    new = [(name, batch) for name, batch in parts if not _run_of(base, batch).done]
+    calls = [partial(trained_together, jobs=batch, text=name) for name, batch in new]
     sweep(base, calls, "data sets in training")  # without a worker where all is there
-    return [run for name, jobs in sets.items() for run in trained_together(base, jobs, name)]
+    return [run for name, batch in parts for run in trained_together(base, batch, name)]
 
 
 def _train(run, base, jobs, text):
-    steps = jobs[0].settings.steps
-    records = []
-    for found in train_many(base, jobs, checkpoint=run.scratch / "checkpoint.pt"):
-        records.append(found)
-        loss = np.mean([record.loss for record in found])
-        progress(found[0].step, steps, f"{text or jobs[0].settings.token}: loss {loss:.4f}")
+    checkpoint = run.scratch / "checkpoint.pt"
+    try:
+        records = _records(base, jobs, checkpoint, text)
+    except CheckpointError:  # begun on another device, which encodes images with other last bits
+        checkpoint.unlink()
+        records = _records(base, jobs, checkpoint, text)
     with run.writing() as folder:
         for i, (job, logged) in enumerate(zip(jobs, zip(*records, strict=True), strict=True)):
             meta = provenance(base, job.images, job.settings, logged[-1])
@@ -122,6 +136,15 @@ def _train(run, base, jobs, text):
             path.with_suffix(".md").write_text(card(last, path.name), encoding="utf-8")
             rows = [{k: v for k, v in vars(r).items() if k != "vectors"} for r in logged]
             pd.DataFrame(rows).to_csv(folder / f"{i}.csv", index=False)
+
+
+def _records(base, jobs, checkpoint, text):
+    steps, records = jobs[0].settings.steps, []
+    for found in train_many(base, jobs, checkpoint):
+        records.append(found)
+        loss = np.mean([record.loss for record in found])
+        progress(found[0].step, steps, f"{text or jobs[0].settings.token}: loss {loss:.4f}")
+    return records
 
 
 def sampled(base, what, n, **settings):

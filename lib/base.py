@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 
 from lib.config import digest, is_hub_id, resolve
 from lib.embedding import DTYPES, Token, check_width, split_prompt
@@ -40,7 +41,7 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
             f"{path}: no such model folder: name a diffusers folder or a hub id such as {MIRRORS}"
         )
     pipeline = read_pipeline(folder if local else str(path), dtype)
-    identity = {part: path_digest(folder / part) for part in PARTS} if local else str(path)
+    identity = {part: path_digest(folder / part) for part in PARTS} if local else _commit(str(path))
     return Base(
         pipeline.unet,
         pipeline.vae,
@@ -52,6 +53,12 @@ def load_base(path: str | Path, device: str | None = None, dtype: torch.dtype | 
         folder.name if Path(path).is_absolute() else str(path),  # goes into files that are shared
         str(folder) if local else str(path),
     )
+
+
+def _commit(hub_id: str) -> list[str]:
+    """The hub id with the commit that was downloaded, since its owner may change what it stands for."""
+    file = try_to_load_from_cache(hub_id, "model_index.json")
+    return [hub_id, Path(file).parent.name if isinstance(file, str) else ""]
 
 
 def _dtype(name: torch.dtype | str | None, device: torch.device) -> torch.dtype:
@@ -164,7 +171,7 @@ class Base:
                 f"images from {images.min():.4g} to {images.max():.4g}: scale them to [0, 1], without nan"
             )
         moments = []
-        for part in images.split(self._at_once):
+        for part in images.split(self._encoded_at_once):
             moments.append(self._through_vae(self._moments, part * 2 - 1))
         mean, std = torch.cat(moments, 1) * self.vae.config.scaling_factor
         return mean, std
@@ -174,11 +181,16 @@ class Base:
         """Images float32 [n, 3, H, W] in [0, 1] of latents [n, C, h, w], on the CPU."""
         scaled = latents / self.vae.config.scaling_factor
         decode = lambda part: self.vae.decode(part).sample  # noqa: E731
-        parts = [self._through_vae(decode, part).cpu() for part in scaled.split(self._at_once)]
+        parts = [self._through_vae(decode, part).cpu() for part in scaled.split(self._encoded_at_once)]
         return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
 
     @property
-    def _at_once(self) -> int:
+    def at_once(self) -> int:
+        """Pictures that go through the U-Net together without a gradient: 32 of 64 pixels, 4 of 512."""
+        return max(4, min(32, 2 * 512**2 // self.image_side**2))
+
+    @property
+    def _encoded_at_once(self) -> int:
         """Images that go through the autoencoder together: 32 of 64 pixels, two of 512 for a small card."""
         return min(32, max(1, 2 * 512**2 // self.image_side**2))
 

@@ -29,19 +29,25 @@ def denoising_loss(base, latents, noise, times, states) -> torch.Tensor:
 
 
 @torch.no_grad()
-def image_losses(base, images, what, seed: int = 0, draws: int = 8, batch_size: int = 32) -> torch.Tensor:
+def image_losses(
+    base, images, what, seed: int = 0, draws: int = 8, batch_size: int | None = None
+) -> torch.Tensor:
     """Loss of each image under fixed noise and timesteps, float32 [n].
 
     images  an ImageSet or [n, 3, H, W]; what: a caption ("" is the empty prompt) or an Embedding
     draws   timesteps an image, one in each of `draws` equal parts of the schedule; noise and timesteps
             depend on `seed`, the draw and the image's place alone, so losses of two prompts are paired
+    batch_size  that many at once; None: as many as base.at_once says
     """
     return latent_losses(base, base.encode(pixels_of(images))[0], what, seed, draws, batch_size)
 
 
 @torch.no_grad()
-def latent_losses(base, latents, what, seed: int = 0, draws: int = 8, batch_size: int = 32) -> torch.Tensor:
+def latent_losses(
+    base, latents, what, seed: int = 0, draws: int = 8, batch_size: int | None = None
+) -> torch.Tensor:
     """`image_losses` of images that are encoded already; latents [n, C, h, w], the posterior's means."""
+    batch_size = batch_size or base.at_once
     states = base.embed(*_prompted(what))
     n, total = len(latents), torch.zeros(len(latents))
     together = max(1, batch_size // max(1, n))  # alone, an image costs four times one of ten
@@ -55,7 +61,9 @@ def latent_losses(base, latents, what, seed: int = 0, draws: int = 8, batch_size
     return total / draws
 
 
-def validation_loss(base, images, what, seed: int = 0, draws: int = 8, batch_size: int = 32) -> float:
+def validation_loss(
+    base, images, what, seed: int = 0, draws: int = 8, batch_size: int | None = None
+) -> float:
     """Mean of `image_losses`."""
     return float(image_losses(base, images, what, seed, draws, batch_size).mean())
 

@@ -34,8 +34,9 @@ def within_memory(what: str) -> Iterator[None]:
     """Raises MemoryExhausted, which names `what` was tried, where torch finds no memory for it."""
     try:
         yield
-    except RuntimeError as error:  # torch's OutOfMemoryError is one, and the CPU's has no class of its own
-        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+    except RuntimeError as error:  # torch's OutOfMemoryError is one, and others have no class of their own
+        told = ("allocate memory", "out of memory")  # the CPU's, and MPS's
+        if type(error).__name__ != "OutOfMemoryError" and not any(words in str(error) for words in told):
             raise
         raise MemoryExhausted(
             f"out of memory: {what}: lower the batch size, load the base in half precision, or take a base "

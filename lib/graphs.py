@@ -4,6 +4,7 @@ At a batch of a few images a GPU waits for the kernels to be started one by one;
 """
 
 import gc
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -32,7 +33,7 @@ class Recorded:
                 return self._beside(function, inputs)
             if shapes not in self._graphs:
                 kept, graph = [part.clone() for part in inputs], torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
+                with _collected(), torch.cuda.graph(graph):
                     found = function(*kept)
                 self._graphs[shapes] = kept, graph, found
             kept, graph, found = self._graphs[shapes]
@@ -51,6 +52,17 @@ class Recorded:
         return found
 
 
+@contextmanager
+def _collected():
+    """Collects garbage before and none inside: an old graph that goes meanwhile would spoil the new one."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def loss_of(base):
     """`lib.denoising.denoising_loss` of a base, as called with latents, noise, times and states.
 
@@ -65,10 +77,10 @@ def loss_of(base):
         key = latents.shape, states.shape
         with torch.cuda.device(base.device):
             if key not in recorded:
-                gc.collect()  # of a training that is over: what torch makes here refers to itself
                 samples = [part.detach().clone() for part in (latents, noise, times, states)]
                 samples[-1].requires_grad_()
-                recorded[key] = torch.cuda.make_graphed_callables(plain, tuple(samples))
+                with _collected():  # of a training that is over: what torch makes here refers to itself
+                    recorded[key] = torch.cuda.make_graphed_callables(plain, tuple(samples))
             return recorded[key](latents, noise, times, states)
 
     return replayed

@@ -8,7 +8,7 @@ concepts are trained through one base at once: their images go through it as one
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lib.denoising import pixels_of
 from lib.embedding import Embedding
 from lib.errors import within_memory
 from lib.graphs import loss_of
-from lib.recipes import InversionError, InversionSettings
+from lib.recipes import CheckpointError, InversionError, InversionSettings
 from lib.runs import atomic_write
 from lib.training import Concept, Record
 
@@ -82,8 +82,10 @@ def train_many(base, jobs: Sequence[Job], checkpoint: Path | None = None) -> Ite
             pause = time.perf_counter()
             seconds = before + pause - started
             validate = due or step % shared.validate_every == 0
-            for concept, done in zip(concepts, records, strict=True):
-                done.append(concept.record(seconds, validate))
+            with within_memory(f"held-out losses at {base.image_side} pixels"):
+                found = [concept.record(seconds, validate) for concept in concepts]
+            for done, record in zip(records, found, strict=True):
+                done[-1:] = [*(replace(last, vectors=None) for last in done[-1:]), record]
             started += time.perf_counter() - pause
             yield [done[-1] for done in records]
         if checkpoint is not None and (due or step % shared.checkpoint_every == 0):
@@ -121,7 +123,7 @@ def _stalled(records, jobs):
 def _restored(checkpoint, identity, concepts, device):
     content = torch.load(checkpoint, map_location=device, weights_only=True)
     if content["identity"] != identity:
-        raise InversionError(
+        raise CheckpointError(
             f"{checkpoint}: the checkpoint of another base, other images or other settings: name another file"
         )
     pairs = zip(concepts, content["concepts"], strict=True)

@@ -79,10 +79,16 @@ def _read(where: Path | str, dtype: torch.dtype):
     from diffusers import StableDiffusionPipeline  # late: its import gives advice, too
 
     local, parts, missing = isinstance(where, Path), {}, []
+    variant = _only_variant(where) if local else None
     for name, kind in NETWORKS.items():
         # Both libraries draw at random what a file lacks, and only this report says so to a program.
         parts[name], report = kind.from_pretrained(
-            where, subfolder=name, dtype=dtype, local_files_only=local, output_loading_info=True
+            where,
+            subfolder=name,
+            dtype=dtype,
+            local_files_only=local,
+            variant=variant,
+            output_loading_info=True,
         )
         missing += [f"{name}.{key}" for key in sorted(report["missing_keys"])]
     pipeline = StableDiffusionPipeline.from_pretrained(
@@ -96,10 +102,16 @@ def _read(where: Path | str, dtype: torch.dtype):
     return pipeline, missing
 
 
+def _only_variant(folder: Path) -> str | None:
+    """ "fp16" where the U-Net's weights are there in half precision only, as some downloads are."""
+    files = [path.name for path in (folder / "unet").glob("*.safetensors")]
+    return "fp16" if files and all(".fp16" in name for name in files) else None
+
+
 def _check_parts(path: str | Path, pipeline, missing: list[str]) -> None:
     """Raise BaseError unless the parts are whole and fit each other as Stable Diffusion 1's and 2's do."""
     unet, text = pipeline.unet.config, pipeline.text_encoder.config
-    latent, kind = pipeline.vae.config.latent_channels, pipeline.scheduler.config.prediction_type
+    latent, kind = pipeline.vae.config.latent_channels, pipeline.scheduler.config.get("prediction_type")
     reasons = {
         f"{len(missing)} of its weights are missing, such as {''.join(missing[:1])}": bool(missing),
         f"its U-Net takes {unet.in_channels} channels, its latents have {latent}": unet.in_channels != latent,
@@ -107,6 +119,10 @@ def _check_parts(path: str | Path, pipeline, missing: list[str]) -> None:
         f"{text.hidden_size}": unet.cross_attention_dim != text.hidden_size,
         "its U-Net takes more than text and time, as Stable Diffusion XL's": bool(unet.addition_embed_type),
         f"its U-Net predicts {kind!r}": kind not in ("epsilon", "v_prediction"),
+        "its scheduler has no alphas_cumprod": not hasattr(pipeline.scheduler, "alphas_cumprod"),
+        f"its U-Net's sample_size is {unet.sample_size}, not the side of a square": not isinstance(
+            unet.sample_size, int
+        ),
         "its tokenizer knows more words than its text encoder": len(pipeline.tokenizer) > text.vocab_size,
     }
     for reason in (reason for reason, holds in reasons.items() if holds):

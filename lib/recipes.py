@@ -41,6 +41,10 @@ class InversionError(UserError):
     """Settings that cannot be trained with, or a training that ran away."""
 
 
+class CheckpointError(InversionError):
+    """A checkpoint of another training than the one that would go on from it."""
+
+
 @dataclass(frozen=True)
 class InversionSettings:
     """How an embedding is trained; the defaults are this project's recipe.

@@ -6,15 +6,18 @@ predictions of all images and prompts go through the U-Net together, which compu
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from lib.embedding import Embedding, holds_token
 from lib.errors import UserError, within_memory
 from lib.predictor import Predictor
+from lib.runs import atomic_write
 
 SAMPLERS = {
     "ddim": DDIMScheduler,
@@ -39,7 +42,7 @@ def generate(
     prompt: str = "{}",
     sampler: str = "ddim",
     negative: str = "",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     embeddings: tuple[Embedding, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
@@ -51,11 +54,13 @@ def generate(
     prompt      template in which {} stands for each embedding's token
     sampler     ddim, euler_a or dpm++, with the base's own noise schedule
     negative    what guidance leads away from
+    batch_size  pictures at once; None: as many as base.at_once says
     embeddings  further embeddings whose tokens the captions hold
     progress    called as progress(images done, n) after each batch
 
     Raises SamplingError.
     """
+    batch_size = base.at_once if batch_size is None else batch_size
     _check(n=n, steps=steps, batch_size=batch_size)
     states, weights = _conditions(base, what, guidance, prompt, negative, embeddings)
     images = []
@@ -126,6 +131,16 @@ def inpaint(
     return torch.where(seam > 0, image + seam * (painted - image), image).clamp(0, 1)
 
 
+def save_images(images, folder: str | Path) -> list[Path]:
+    """Writes images, [n, 3, H, W] in [0, 1], as folder/00.png, 01.png, ..., and returns these files."""
+    folder, images = Path(folder), np.asarray(images, np.float32)
+    levels = (images.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    paths = [folder / f"{i:0{max(2, len(str(len(levels) - 1)))}d}.png" for i in range(len(levels))]
+    for path, picture in zip(paths, levels, strict=True):
+        atomic_write(path, Image.fromarray(picture).save)
+    return paths
+
+
 def _check(**numbers):
     for name, value in numbers.items():
         if not isinstance(value, int) or value < 1:
@@ -167,13 +182,22 @@ def _noise(base, generators):
 def _scheduler(base, sampler, steps):
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler = {sampler!r}: one of {', '.join(SAMPLERS)}")
-    config = {k: v for k, v in base.scheduler.config.items() if not k.startswith("_")}
-    if steps > (most := config["num_train_timesteps"]):
-        raise SamplingError(f"steps = {steps}: at most {most}, the base's own")
+    given, total = base.scheduler.config, len(base.alphas_cumprod)
+    # What the base leaves open each solver sets itself, as in diffusers; another's defaults are not its own.
+    open_ = given.get("_use_default_values", [])
+    config = {k: v for k, v in given.items() if not k.startswith("_") and k not in open_}
+    config |= {"num_train_timesteps": total}
     config.setdefault("clip_sample", False)  # DDIM's default clips latents where the base's solver has no say
     scheduler = SAMPLERS[sampler].from_config(config)
-    scheduler.set_timesteps(steps, device=base.device)
-    return scheduler
+    if steps <= total:
+        scheduler.set_timesteps(steps, device=base.device)
+        # A spacing in whole timesteps may leave out the noisiest of them, or begin with one too many.
+        if 0.9 * total <= scheduler.timesteps[0] + total / steps and scheduler.timesteps[0] < total:
+            return scheduler
+    raise SamplingError(
+        f"steps = {steps}: the base's {total} timesteps do not divide into so many: take "
+        f"{total // max(2, -(-total // steps))}"
+    )
 
 
 @torch.no_grad()
@@ -181,7 +205,7 @@ def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
     """Latents [n, C, h, w] from noise; `keep(latents, scheduler, step)` may change them after each step."""
     scheduler = _scheduler(base, sampler, steps)
     latents = noise * scheduler.init_noise_sigma
-    extra = {"generator": generators} if sampler == "euler_a" else {}
+    extra = {} if sampler == "ddim" else {"generator": generators}
     predict = Predictor(base.unet, states, scheduler.timesteps)
     for step, time in enumerate(scheduler.timesteps):
         predicted = predict(scheduler.scale_model_input(latents, time), step).float()
@@ -190,4 +214,9 @@ def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
         latents = scheduler.step(guided, time, latents, return_dict=False, **extra)[0]
         if keep:
             latents = keep(latents, scheduler, step)
+    if not latents.isfinite().all():
+        raise SamplingError(
+            f"what was drawn in {base.dtype} is no picture, its numbers overflowed: load the base in float32 "
+            "or bfloat16, or lower the guidance"
+        )
     return latents

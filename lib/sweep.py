@@ -45,10 +45,8 @@ def sweep(base: Base, calls: Sequence[Callable[[Base], Any]], text: str = "") ->
     with _backend(address, n), warnings.catch_warnings():
         # loky replaces a worker that has grown by 300 MB, as one that fine-tunes a U-Net does, and warns.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        jobs = (
-            joblib.delayed(_work)(i, call, told, parent, base.source, str(base.device), base.dtype)
-            for i, call in enumerate(calls)
-        )
+        known = base.source, str(base.device), base.dtype, base.digest
+        jobs = (joblib.delayed(_work)(i, call, told, parent, known) for i, call in enumerate(calls))
         progress(0, len(calls), text)
         finished = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")(jobs)
         for done, (i, result) in enumerate(finished, 1):
@@ -89,14 +87,14 @@ def _backend(address: str | None, n: int):
         yield
 
 
-def _work(i, call, told, parent, source, device, dtype):
+def _work(i, call, told, parent, known):
     if parent is not None:
         _die_with(parent)
     os.environ.pop("MDB_PROGRESS", None)  # the one that sweeps reports
     for name, value in told.items():  # a worker may be older than what this process was told
         os.environ.pop(name, None)
         os.environ.update({} if value is None else {name: value})
-    return i, call(_loaded(source, device, dtype))
+    return i, call(_loaded(*known))
 
 
 @lru_cache(1)
@@ -112,5 +110,11 @@ def _die_with(parent: int) -> None:
 
 
 @lru_cache(1)
-def _loaded(source: str, device: str, dtype: Any) -> Base:
-    return load_base(source, device, dtype)
+def _loaded(source: str, device: str, dtype: Any, digest: str) -> Base:
+    base = load_base(source, device, dtype)
+    if base.digest != digest:
+        raise SweepError(
+            f"{source}: a worker finds another model there, or a copy with other dates: give all workers the "
+            "same folder, or copy it with its dates (rsync -a)"
+        )
+    return base

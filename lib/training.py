@@ -137,7 +137,7 @@ class Concept:
         if (self.losses and not np.isfinite(loss)) or not self.vectors.isfinite().all():
             raise InversionError(
                 f"{self.settings.token}: the loss is {loss} at step {self.step}: lower learning_rate = "
-                f"{self.settings.learning_rate}, or load the base in float32; the last checkpoint is kept"
+                f"{self.settings.learning_rate}, or load the base in float32; what was kept before stays"
             )
         return loss
 

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from lib.base import BaseError, load_base
+from lib.base import BaseError, _commit, load_base
 from lib.config import ROOT
 from lib.embedding import Embedding, EmbeddingError
 from lib.errors import MemoryExhausted
@@ -135,6 +135,16 @@ def predicting(folder, kind):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": kind}))
 
 
+def of_size(folder, size):
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sample_size": size}))
+
+
+def in_halves_only(folder):
+    for path in [*folder.glob("*/*.safetensors")]:
+        path.rename(path.with_suffix(".fp16.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -151,6 +161,8 @@ def predicting(folder, kind):
         (lambda f: without_one_weight(f / "unet" / "diffusion_pytorch_model.safetensors"), "missing"),
         (lambda f: (f / "tokenizer" / "tokenizer.json").unlink(), "no vocabulary"),
         (lambda f: predicting(f, "sample"), "predicts 'sample'"),
+        (lambda f: of_size(f, [8, 16]), r"sample_size is \[8, 16\], not the side of a square"),
+        (lambda f: of_size(f, None), "sample_size is None, not the side of a square"),
     ],
 )
 def test_a_broken_folder_gets_one_line(tmp_path, change, message):
@@ -244,3 +256,28 @@ def test_a_folder_is_read_with_the_network_off(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     assert load_base("models/mini", "cpu").image_side == 64
+
+
+def test_a_folder_with_nothing_but_half_precision_files_is_read(tmp_path, base):
+    half = load_base(broken(tmp_path, in_halves_only))
+    assert torch.equal(half.unet.conv_in.weight, base.unet.conv_in.weight) and half.dtype == torch.float32
+
+
+def test_a_hub_id_is_known_with_the_commit_that_was_downloaded(tmp_path, monkeypatch):
+    """Its owner may put other weights there under the same name, which are another base."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache, found = tmp_path / "models--owner--name", []
+    (cache / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        (cache / "snapshots" / commit).mkdir(parents=True)
+        (cache / "snapshots" / commit / "model_index.json").write_text("{}")
+        (cache / "refs" / "main").write_text(commit)
+        found.append(_commit("owner/name"))
+    assert found == [["owner/name", "a" * 40], ["owner/name", "b" * 40]]
+    assert _commit("owner/other") == ["owner/other", ""]
+
+
+def test_fewer_large_pictures_go_through_the_unet_at_once(base, monkeypatch):
+    assert base.at_once == 32
+    monkeypatch.setattr(type(base), "image_side", 512)
+    assert base.at_once == 4

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.artefacts import remembered, sampled, trained, trained_all
+from lib.artefacts import _run_of, batches, remembered, sampled, trained, trained_all, trained_together
 from lib.base import load_base
 from lib.captions import best_caption
 from lib.datasets import load_images
 from lib.denoising import validation_loss
 from lib.embedding import check_token
 from lib.gap import fine_tune, gap_table, share_closed, summarise
-from lib.inversion import InversionSettings
+from lib.inversion import InversionSettings, Job, train_many
 from lib.starts import told_by_tiles
 from lib.tasks import gap_sets, token_of, training_sets
 from lib.world import COLOURS
@@ -182,3 +182,28 @@ def test_the_held_out_loss_of_a_class_is_watched_in_each_quarter_of_its_training
     (run,) = trained_all(base, parts, replace(SETTINGS, steps=steps, vectors=1, validate_every=100))
     assert list(run.records.dropna(subset="validation_loss").step) == watched
     assert run.embedding.token == "<prostate-tumour>"
+
+
+def test_a_training_begun_on_another_device_is_begun_anew(base, runs_folder, monkeypatch):
+    """It encodes the images with other last bits, so that its checkpoint is of no use here."""
+    jobs, encode = [Job(few("train"), SETTINGS)], type(base).encode
+
+    def elsewhere(self, images):
+        mean, std = encode(self, images)
+        return mean * (1 + 1e-6), std
+
+    monkeypatch.setattr(type(base), "encode", elsewhere)
+    run = _run_of(base, jobs)
+    list(train_many(base, jobs, run.scratch / "checkpoint.pt"))
+    monkeypatch.undo()
+    monkeypatch.setenv("MDB_RUNS", str(runs_folder))
+    (found,) = trained_together(base, jobs)
+    *_, (alone,) = train_many(base, jobs)
+    assert torch.equal(found.embedding.vectors, alone.vectors) and not run.scratch.exists()
+
+
+def test_concepts_go_together_as_far_as_an_update_of_them_is_small(base, monkeypatch):
+    jobs = [Job(None, replace(SETTINGS, batch_size=8))] * 20
+    assert [len(batch) for batch in batches(base, jobs)] == [20]
+    monkeypatch.setattr(type(base), "image_side", 512)
+    assert [len(batch) for batch in batches(base, jobs)] == [1] * 20

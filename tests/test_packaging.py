@@ -24,6 +24,7 @@ PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 DISTRIBUTIONS = {
     "IPython": "ipykernel",
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "nbformat": "papermill",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -5,12 +5,18 @@ import copy
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+)
 from diffusers.configuration_utils import FrozenDict
+from PIL import Image
 
 from lib.config import ROOT
 from lib.embedding import Embedding
-from lib.sampling import SAMPLERS, generate, inpaint
+from lib.sampling import SAMPLERS, SamplingError, _scheduler, generate, inpaint, save_images
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +118,55 @@ def test_inpainting_leaves_every_pixel_outside_the_blurred_mask(base, pair, pict
 def test_inpainting_with_nothing_kept_is_generation(base, pair, pictures):
     everything = inpaint(base, pair[0], pictures[0], np.ones((64, 64), bool), steps=4, seed=2)
     torch.testing.assert_close(everything, generate(base, pair[0], 1, steps=4, seed=2), atol=1e-4, rtol=0)
+
+
+@pytest.fixture
+def silent(base):
+    """The base with the scheduler that the Stable Diffusions 1 and 2 come with, which leaves much open."""
+    other, known = copy.copy(base), base.scheduler.config
+    given = {name: known[name] for name in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
+    other.scheduler = PNDMScheduler(**given, steps_offset=1, skip_prk_steps=True, set_alpha_to_one=False)
+    return other
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_the_bases_scheduler_leaves_open_each_solver_sets_as_in_diffusers(silent, sampler):
+    """The ancestral solver would not begin at full noise with the spacing that PNDM has by default."""
+    theirs = SAMPLERS[sampler].from_config(silent.scheduler.config)
+    theirs.set_timesteps(30)
+    ours = _scheduler(silent, sampler, 30)
+    assert torch.equal(ours.timesteps, theirs.timesteps) and ours.timesteps[0] > 950
+    assert ours.init_noise_sigma == theirs.init_noise_sigma
+
+
+@pytest.mark.parametrize("steps, instead", [(1000, 500), (600, 500), (400, 333), (1001, 500)])
+def test_steps_that_would_leave_out_the_noise_are_refused(silent, steps, instead):
+    with pytest.raises(SamplingError, match=f"steps = {steps}: .* take {instead}$"):
+        _scheduler(silent, "ddim", steps)
+    for fine in (1, 4, 150, instead):
+        assert len(_scheduler(silent, "ddim", fine).timesteps) == fine
+
+
+def test_a_base_of_a_random_solver_draws_the_same_again_and_in_other_batches(base, pair):
+    random = copy.copy(base)
+    config = {k: v for k, v in base.scheduler.config.items() if not k.startswith("_")}
+    random.scheduler = DPMSolverMultistepScheduler.from_config(config | {"algorithm_type": "sde-dpmsolver++"})
+    first, again, apart = (
+        generate(random, pair[0], 3, steps=4, sampler="dpm++", batch_size=n) for n in (3, 3, 1)
+    )
+    assert torch.equal(first, again)
+    torch.testing.assert_close(first, apart, atol=1e-4, rtol=0)
+
+
+def test_numbers_that_overflow_are_no_black_picture(base, pair, pictures):
+    with pytest.raises(SamplingError, match="float32 is no picture, its numbers overflowed"):
+        generate(base, pair[0], 1, steps=2, guidance=1e38)
+    with pytest.raises(SamplingError, match="overflowed"):
+        inpaint(base, pair[0], pictures[0], np.ones((64, 64)), steps=2, guidance=1e38)
+
+
+def test_pictures_are_saved_as_they_are(pictures, tmp_path):
+    paths = save_images(pictures[:3], tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["00.png", "01.png", "02.png"]
+    again = np.stack([np.asarray(Image.open(path)) for path in paths]).transpose(0, 3, 1, 2) / 255
+    assert np.abs(again - pictures[:3].numpy()).max() <= 0.5 / 255 + 1e-6

@@ -21,7 +21,7 @@ from lib.datasets import load_images
 from lib.inversion import InversionSettings
 from lib.pipelines import BaseError
 from lib.runs import runs_root
-from lib.sweep import SweepError, sweep, workers
+from lib.sweep import SweepError, _loaded, sweep, workers
 
 SETTINGS = InversionSettings("<x>", vectors=2, steps=3, batch_size=2, record_every=1)
 
@@ -182,3 +182,9 @@ def test_a_killed_worker_of_a_cluster_costs_only_what_it_was_at(base, cluster, r
     torch.set_num_threads(threads)
     for one, other in zip(found, local, strict=True):
         assert torch.equal(one.embedding.vectors, other.embedding.vectors)
+
+
+def test_a_worker_that_would_compute_with_another_model_says_so(base):
+    assert _loaded(base.source, "cpu", base.dtype, base.digest).digest == base.digest
+    with pytest.raises(SweepError, match="a worker finds another model there"):
+        _loaded(base.source, "cpu", base.dtype, "of another")
