@@ -1,5 +1,7 @@
 """The inpainting demo: a disc, placed by sliders or by a click, is drawn anew under a disease."""
 
+from functools import partial
+
 import ipywidgets as w
 import numpy as np
 from ipyevents import Event
@@ -71,12 +73,15 @@ class Inpaint(Panel):
         self.before.value = png(outlined(self.image, self.mask))
         super().refresh()
 
-    def draw(self):
+    def drawing(self):
         """Before, after and difference beside each other, and what is measured in the first two."""
-        modality, image, mask = self.modality.value, self.image, self.mask
+        modality = self.modality.value
         healthy = next(e for (of, _), e in self._library.items() if of == modality)
         what = emphasised(healthy, [self._library[modality, self.disease.value]], self.emphasis.value)
-        painted = inpaint(self._base, what, image, mask, **values(self.sampling))[0].numpy()
+        return partial(self._draw, modality, what, self.image, self.mask, values(self.sampling))
+
+    def _draw(self, modality, what, image, mask, settings):
+        painted = inpaint(self._base, what, image, mask, **settings)[0].numpy()
         change = np.abs(painted - image)
         outside = change.max(0)[~grown(mask)].max(initial=0.0)
         said = (

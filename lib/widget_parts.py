@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import ipywidgets as w
 import numpy as np
@@ -23,6 +24,7 @@ SCALE = 4  # screen pixels for one of a small picture's
 MAX_SIDE = 512  # pixels of a picture on the screen, at most
 _COLOURS = {"ready": "#1b6b3a", "busy": "#8a5a00", "error": "#a40000"}
 _model = threading.Lock()
+Drawing = Callable[[], tuple[np.ndarray, str]]
 
 
 class WithTextStates:
@@ -59,6 +61,11 @@ class Latest:
                 self._thread = threading.Thread(target=self._work, daemon=True)
                 self._thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job is at work or waits."""
+        return self._thread is not None
+
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is left to do; False if it took longer than that."""
         thread = self._thread
@@ -79,8 +86,9 @@ class Latest:
 class Panel(w.VBox):
     """A demo: controls above, a state line, a picture, what was measured, a link to keep it.
 
-    `draw` (of a subclass) computes and returns (image float [3, H, W] or [H, W, 3], text). It is called in
-    the worker's thread; a UserError becomes the state line, and the last picture stays.
+    `drawing` (of a subclass) reads the controls and returns a function, to be called in the worker's thread,
+    that computes (image float [3, H, W] or [H, W, 3], text). A UserError of either becomes the state line,
+    and the last picture stays.
     """
 
     def __init__(self, controls: list[w.Widget], name: str, busy: str = "drawing", **traits):
@@ -93,18 +101,27 @@ class Panel(w.VBox):
         self.add_class("mdb-demo")
         self.say("ready", "")
 
-    def draw(self) -> tuple[np.ndarray, str]:
-        """(image, text), to be shown; computed in the worker's thread."""
+    def drawing(self) -> Drawing:
+        """What computes (image, text), of the controls as they stand now, however they are moved later."""
         raise NotImplementedError
 
     def refresh(self, _change=None) -> None:
         """Draws as the controls stand now; what waits is dropped for it."""
-        self.work(self._redraw)
+        try:
+            drawing = self.drawing()
+        except UserError as error:
+            drawing = partial(_fail, error)
+        self.work(partial(self._redraw, drawing))
 
     def work(self, job: Callable[[], None], alone: bool = True) -> None:
         """Runs `job` in the worker. alone: it has the model to itself."""
+
+        def told():
+            self.say("busy", f"{self._busy} ...")  # one before it may have said that it is ready
+            self.guarded(job, alone)
+
         self.say("busy", f"{self._busy} ...")
-        self._latest.submit(lambda: self._guarded(job, alone))
+        self._latest.submit(told)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until the picture is the one that the controls ask for."""
@@ -116,15 +133,16 @@ class Panel(w.VBox):
         style = f"color:{_COLOURS[kind]};min-height:1.4em;line-height:1.4em;white-space:normal"
         self.state.value = f'<div class="mdb-{kind}" role="{role}" style="{style}">{html.escape(text)}</div>'
 
-    def _redraw(self):
+    def _redraw(self, drawing):
         started = time.perf_counter()
-        image, text = self.draw()
+        image, text = drawing()
         data = png(image)
         self.picture.value, self.text.value = data, html.escape(text)
         self.links.value = link("Download the picture", f"{self.name}.png", data, "image/png")
         self.say("ready", f"drawn in {time.perf_counter() - started:.2f} s")
 
-    def _guarded(self, job, alone):
+    def guarded(self, job: Callable[[], None], alone: bool = False) -> None:
+        """Runs `job` here and now; what it raises becomes the state line."""
         try:
             if alone:
                 with _model:
@@ -136,6 +154,10 @@ class Panel(w.VBox):
         except Exception as error:  # noqa: BLE001 - a thread has nobody above it to tell
             logging.getLogger(__name__).exception("%s failed", self.name)
             self.say("error", f"{type(error).__name__}: {error}")
+
+
+def _fail(error):
+    raise error
 
 
 def model_lock() -> threading.Lock:
@@ -178,7 +200,11 @@ def sampling_controls(
 ) -> dict[str, w.Widget]:
     """guidance, steps, sampler and seed, each as `generate` takes it."""
     return {
-        "guidance": wide(w.FloatSlider(guidance, min=1, max=8, step=0.5, description="guidance")),
+        "guidance": wide(
+            w.FloatSlider(
+                guidance, min=min(1, guidance), max=max(8, guidance), step=0.5, description="guidance"
+            )
+        ),
         "steps": wide(w.IntSlider(steps, min=min(4, steps), max=max(50, steps), description="solver steps")),
         "sampler": wide(w.Dropdown(options=list(SAMPLERS), value=sampler, description="solver"), "20em"),
         "seed": wide(w.BoundedIntText(seed, min=0, max=2**31 - 1, description="seed"), "16em"),

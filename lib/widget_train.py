@@ -1,10 +1,14 @@
 """The training demo: point at a folder, watch, stop at any moment, keep what was learned."""
 
+import html
 import io
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import ipywidgets as w
 from matplotlib.figure import Figure
@@ -12,6 +16,7 @@ from matplotlib.figure import Figure
 from lib.config import ROOT
 from lib.datasets import load_images
 from lib.embedding import Embedding, check_token
+from lib.imagesets import DatasetError
 from lib.inversion import InversionSettings, provenance, train
 from lib.progress import duration
 from lib.runs import runs_root
@@ -24,9 +29,12 @@ PREVIEW_PAUSE = 10.0  # seconds of training between two previews, at least
 class Train(Panel):
     """Textual inversion of a folder of images under the user's eyes.
 
-    keep: called with the Embedding that was learned, also when it was stopped early; its file is in
-    runs/explore. The loss, previews from one noise, and the time left are shown as it goes.
+    keep: called with the Embedding that was learned, also when it was stopped early or failed on the way;
+    its file is in runs/explore, beside those before it. The loss, previews from one noise, and the time left
+    are shown as it goes. Of two demos one trains: a new one stops the one before, whose buttons may be gone.
     """
+
+    _newest: "Train | None" = None
 
     def __init__(
         self,
@@ -38,9 +46,12 @@ class Train(Panel):
     ):
         self._base, self._settings, self._keep = base, settings, keep
         self._preview_steps, self._stop = preview_steps, threading.Event()
+        if Train._newest is not None:
+            Train._newest._stop.set()
+        Train._newest = self
         self.learned: Embedding | None = None
         self.folder = wide(w.Text(dataset, description="folder of images"), "36em")
-        self.n = wide(w.BoundedIntText(100, min=1, max=100_000, description="images at most"), "16em")
+        self.n = wide(w.BoundedIntText(100, min=1, max=100_000, description="images a class"), "16em")
         self.token = wide(w.Text(settings.token, description="token"))
         self.vectors = wide(w.IntSlider(settings.vectors, min=1, max=75, description="vectors"))
         self.steps = wide(
@@ -57,7 +68,7 @@ class Train(Panel):
             "reading the images",
         )
         self.start.on_click(self.begin)
-        self.stop.on_click(lambda _: self._stop.set())
+        self.stop.on_click(self._halt)
 
     def begin(self, _button=None) -> None:
         """Starts training as the controls stand."""
@@ -66,6 +77,11 @@ class Train(Panel):
         self._stop.clear()
         self.start.disabled, self.stop.disabled = True, False
         self.work(self._train, alone=False)  # it shares the model: between two records others may draw
+
+    def _halt(self, _button):
+        self._stop.set()
+        self.stop.disabled = True
+        self.say("busy", "stopping after the updates that are under way ...")
 
     def _train(self):
         try:
@@ -79,61 +95,101 @@ class Train(Panel):
         check_token(token, "token")
         values = vars(self._settings) | {"token": token.lower()}
         values |= {"vectors": self.vectors.value, "steps": self.steps.value}
-        folder, side = self.folder.value.strip(), self._base.image_side
-        images = load_images(folder, self.n.value, "train", side, fewer=True)
+        folder, n, side = self.folder.value.strip(), self.n.value, self._base.image_side
+        try:
+            images = load_images(folder, n, "train", side, fewer=True)
+        except DatasetError:  # of a few images a hash may put none there, and nothing is tested here
+            images = load_images(folder, n, "all", side, fewer=True)
         return images, InversionSettings(**values)
 
     def _run(self, images, settings):
         self.bar.max, self.bar.value = settings.steps, 0
-        unread = f", {len(images.skipped)} files could not be read" if images.skipped else ""
-        self.say("busy", f"{len(images)} images{unread}; the first updates ...")
-        began, previewed, seen = time.perf_counter(), 0.0, []
+        about = _about(images)
+        self.text.value = html.escape(about)
+        self.say("busy", f"{len(images)} images; the first updates ...")
+        seen, failure = [], None
+        try:
+            self._updates(images, settings, seen, about)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what was learned before it is kept
+            failure = error
+        if seen:
+            kept = self._finish(images, settings, seen[-1])
+            self.text.value = html.escape(f"{kept}. {about}")
+            if failure is None:
+                self._preview(seen[-1], settings, f"{kept}. {about}")
+                self._link_pictures()
+                self.say("ready", kept)
+        elif failure is None:
+            self.say("ready", "stopped before the first record: nothing was learned")
+        if failure is not None:
+            raise failure
+
+    def _updates(self, images, settings, seen, about):
+        """Trains until the end or a stop; `seen` gets the records, the vectors of the last one only."""
+        previewed = 0.0
         with closing(train(self._base, images, settings)) as records:
             while not self._stop.is_set():
                 with model_lock():
                     record = next(records, None)
                 if record is None:
                     break
-                seen.append(record)
-                self._show(seen, settings, time.perf_counter() - began)
-                if record.step == settings.steps or time.perf_counter() - previewed > PREVIEW_PAUSE:
-                    self._preview(record, settings)
+                seen[-1:] = [*(replace(old, vectors=None) for old in seen[-1:]), record]
+                self._show(seen, settings)
+                if record.step < settings.steps and time.perf_counter() - previewed > PREVIEW_PAUSE:
+                    self._preview(record, settings, about)
                     previewed = time.perf_counter()
-        if not seen:
-            self.say("ready", "stopped before the first record: nothing was learned")
-            return
-        self._finish(images, settings, seen[-1])
 
-    def _show(self, seen, settings, seconds):
+    def _show(self, seen, settings):
         record = seen[-1]
-        left = duration(seconds / record.step * (settings.steps - record.step))
+        left = duration(record.seconds / record.step * (settings.steps - record.step))
         self.bar.value, self.loss.value = record.step, loss_chart(seen)
-        self.say("busy", f"{record.step} of {settings.steps} updates, loss {record.loss:.4f}, {left} left")
+        if not self._stop.is_set():
+            self.say(
+                "busy", f"{record.step} of {settings.steps} updates, loss {record.loss:.4f}, {left} left"
+            )
 
-    def _preview(self, record, settings):
+    def _preview(self, record, settings, about):
         with model_lock():
             images = generate(self._base, self._embedding(record, settings), 4, steps=self._preview_steps)
         self.picture.value = png(sheet(images))
-        self.text.value = f"Drawn after {_updates(record)}, from the same noise each time."
+        drawn = f"Drawn after {_updates(record)}, from the same noise each time."
+        self.text.value = html.escape(f"{drawn} {about}")
 
     @staticmethod
     def _embedding(record, settings, meta=None):
         return Embedding(record.vectors, settings.token, meta or {})
 
-    def _finish(self, images, settings, record):
-        self._preview(record, settings)
+    def _finish(self, images, settings, record) -> str:
+        """Writes the file, offers it, and says so."""
         self.learned = self._embedding(record, settings, provenance(self._base, images, settings, record))
-        path = runs_root() / "explore" / f"{self.learned.name}.safetensors"
+        path = _free(runs_root() / "explore" / f"{self.learned.name}.safetensors")
         path.parent.mkdir(parents=True, exist_ok=True)
         data = self.learned.save(path).read_bytes()
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        pictures = link("Download the pictures", f"{self.learned.name}.png", self.picture.value, "image/png")
-        self.links.value = f"{link('Download the embedding', path.name, data)} &middot; {pictures}"
+        self.links.value = link("Download the embedding", path.name, data)
         if self._keep:
             self._keep(self.learned)
-        self.say(
-            "ready", f"kept after {_updates(record)}: {shown} ({len(data) / 1000:.0f} kB), {settings.token}"
-        )
+        return f"kept after {_updates(record)}: {shown} ({len(data) / 1000:.0f} kB), {settings.token}"
+
+    def _link_pictures(self):
+        pictures = link("Download the pictures", f"{self.learned.name}.png", self.picture.value, "image/png")
+        self.links.value += f" &middot; {pictures}"
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the first of name-2, name-3, ... that is not there: an earlier training's file stays."""
+    others = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(2))
+    return path if not path.exists() else next(other for other in others if not other.exists())
+
+
+def _about(images) -> str:
+    """How many images of which classes are learned from, by which split, and which could not be read."""
+    labels = list(dict.fromkeys(images.labels))
+    classes = f"of {len(labels)} classes, learned as one ({', '.join(labels)})" if len(labels) > 1 else ""
+    told = " ".join(filter(None, [f"Learned from {len(images)} images", classes, f"({images.note})"]))
+    names = [name for name, _ in images.skipped]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return told + (f"; not read: {', '.join(names[:3])}{more}" if names else "") + "."
 
 
 def _updates(record):

@@ -4,14 +4,17 @@ Each is an ipywidgets box; `measure(modality, images [n, 3, H, W])` may read qua
 and returns name -> [n], which is shown under it.
 """
 
+import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import ipywidgets as w
 import numpy as np
 
-from lib.embedding import Embedding
+from lib.config import located
+from lib.embedding import Embedding, holds_token
 from lib.errors import UserError
 from lib.sampling import generate
 from lib.widget_inpaint import Inpaint
@@ -63,11 +66,13 @@ class _Mixture(Panel):
         """class -> weight, as the controls stand."""
         raise NotImplementedError
 
-    def draw(self):
+    def drawing(self):
         weights = {label: weight for label, weight in self.weights().items() if weight}
         if not weights:
             raise DemoError("every weight is 0: raise one of them")
-        modality, settings = self.modality.value, values(self.sampling)
+        return partial(self._draw, weights, self.modality.value, values(self.sampling))
+
+    def _draw(self, weights, modality, settings):
         what = {self._library[modality, label]: weight for label, weight in weights.items()}
         image = generate(self._base, what, 1, **settings)[0].numpy()
         mixture = " AND ".join(f"{label} :{weight:g}" for label, weight in weights.items())
@@ -146,8 +151,9 @@ class Prompt(Panel):
         )
         for embedding in (library or {}).values():
             self.add(embedding)
-        self.load.on_click(lambda _: self.work(self._load_named))
-        self.upload.observe(lambda _: self.work(self._load_uploaded), "value")
+        # At once and not in the worker, whose waiting jobs give way to newer ones: no file may be dropped.
+        self.load.on_click(lambda _: self.guarded(self._load_named))
+        self.upload.observe(lambda _: self.guarded(self._load_uploaded), "value")
         self.go.on_click(self.refresh)
         self.refresh()
 
@@ -157,35 +163,43 @@ class Prompt(Panel):
         tokens = " ".join(f"<code>{t.replace('<', '&lt;')}</code>" for t in self._loaded)
         self.known.value = f"Tokens that a caption may hold: {tokens}"
 
-    def draw(self):
+    def drawing(self):
         """As many pictures of the caption as asked for, side by side."""
-        known = tuple(self._loaded.values())
-        if not self.caption.value.strip():
+        caption, known = self.caption.value, tuple(self._loaded.values())
+        if not caption.strip():
             raise DemoError("the caption is empty: write what to draw")
-        images = generate(
-            self._base, self.caption.value, self.n.value, embeddings=known, **values(self.sampling)
-        )
-        return sheet(images, min(4, len(images))), self.caption.value
+        asked = re.findall(r"<[^<>\s]+>", caption)
+        if missing := [token for token in asked if not any(holds_token(token, e.token) for e in known)]:
+            raise DemoError(
+                f"{missing[0]}: no embedding of that name: load its file, or take one that is there"
+            )
+        given = {"n": self.n.value, "embeddings": known, **values(self.sampling)}
+        return partial(self._draw, caption, given)
+
+    def _draw(self, caption, given):
+        images = generate(self._base, caption, **given)
+        return sheet(images, min(4, len(images))), caption
 
     def _load_named(self):
         if not self.file.value.strip():
             raise DemoError("no file named: write the path of an embedding, or upload one")
-        self._take(Embedding.load(self.file.value.strip()))
+        self._take(located(self.file.value.strip()))
 
     def _load_uploaded(self):
-        for item in self.upload.value:
+        uploaded = self.upload.value
+        self.upload.value = ()  # or the same file could not be uploaded again
+        for item in uploaded:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / Path(item["name"]).name
                 path.write_bytes(bytes(item["content"]))
                 try:
-                    loaded = Embedding.load(path)
+                    self._take(path)
                 except UserError as error:
-                    raise DemoError(str(error).replace(f"{folder}/", "")) from error
-            self._take(loaded)
+                    raise DemoError(str(error).replace(str(path), path.name)) from error
 
-    def _take(self, embedding):
+    def _take(self, path):
+        embedding = Embedding.load(path)
         embedding.check_width(self._base.token_width, self._base.name)
         self.add(embedding)
-        self.say(
-            "ready", f"{embedding.token} loaded, {len(embedding.vectors)} vectors: write it in a caption"
-        )
+        told = f"{embedding.token} loaded, {len(embedding.vectors)} vectors: write it in a caption"
+        self.say("busy" if self._latest.busy else "ready", told)

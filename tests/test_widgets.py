@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from lib import widget_parts, widgets
 from lib.embedding import Embedding
-from lib.errors import UserError
+from lib.errors import MemoryExhausted, UserError
 from lib.inversion import InversionSettings
 from lib.phantoms import MODALITIES, draw
 from lib.sampling import generate
@@ -134,6 +135,62 @@ def test_prompt_loads_an_embedding_and_says_what_is_wrong_with_a_file(base, libr
     demo.file.value = str(wide)
     demo.load.click()
     assert "768 wide" in state(demo)
+    upload(demo, wide)
+    assert "wide.safetensors: " in state(demo) and "768 wide" in demo.state.value
+    assert str(tmp_path.anchor) + "tmp" not in demo.state.value
+
+
+def upload(demo, path):
+    item = {"name": path.name, "content": path.read_bytes(), "type": "", "size": path.stat().st_size}
+    demo.upload.value = (item | {"last_modified": datetime(2026, 1, 1, tzinfo=UTC)},)
+
+
+def test_a_file_is_taken_however_busy_the_demo_is_and_whenever_it_comes_again(base, library, tmp_path):
+    """What waits to be drawn gives way to what is newer; a file must not, nor be refused the second time."""
+    demo = widgets.Prompt(base, "plain grey", None, n=1, **QUICK)
+    path = library["chest", "effusion"].save(tmp_path / "mine.safetensors")
+    with widget_parts.model_lock():  # as while another demo draws
+        demo.refresh()
+        upload(demo, path)
+        demo.caption.value = "<chest-effusion>"
+        demo.refresh()
+        assert "mdb-busy" in demo.state.value
+    assert "mdb-ready" in state(demo) and "chest-effusion" in demo.text.value
+    demo.add(replace(library["chest", "healthy"], token="<chest-effusion>"))
+    upload(demo, path)
+    assert demo._loaded["<chest-effusion>"].digest == library["chest", "effusion"].digest
+    assert demo.upload.value == ()
+
+
+def test_a_token_that_nothing_was_loaded_for_is_no_caption(base, library):
+    demo = widgets.Prompt(base, "<chest-healthy> , <nobody>", library, n=1, **QUICK)
+    assert "mdb-error" in state(demo) and "&lt;nobody&gt;: no embedding of that name" in demo.state.value
+
+
+def test_the_words_under_a_picture_are_those_it_was_drawn_for(base, library):
+    demo = widgets.Prompt(base, "plain grey", library, n=1, **QUICK)
+    assert demo.wait(SECONDS)
+    with widget_parts.model_lock():
+        demo.refresh()
+        demo.caption.value = "plain red"
+    assert "mdb-ready" in state(demo) and demo.text.value == "plain grey"
+
+
+def test_a_file_is_found_from_the_repository_wherever_the_kernel_is(base, library, tmp_path, monkeypatch):
+    (tmp_path / "root" / "runs").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    library["chest", "effusion"].save(tmp_path / "root" / "runs" / "mine.safetensors")
+    monkeypatch.setattr("lib.config.ROOT", tmp_path / "root")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    demo = widgets.Prompt(base, "plain grey", library, n=1, **QUICK)
+    assert demo.wait(SECONDS)
+    demo.file.value = "runs/mine.safetensors"
+    demo.load.click()
+    assert "loaded, 2 vectors" in state(demo)
+
+
+def test_a_guidance_that_was_asked_for_is_the_sliders(base):
+    assert widget_parts.sampling_controls(guidance=10.0)["guidance"].value == 10.0
 
 
 @pytest.fixture
@@ -171,6 +228,60 @@ def test_training_stops_at_any_moment_and_keeps_what_was_learned(training):
     demo.start.click()
     assert "kept after 2 updates" in state(demo)
     assert kept[0].meta["steps"] == "2"
+
+
+def test_a_training_that_fails_keeps_what_was_learned(training, runs_folder, monkeypatch):
+    demo, kept = training
+    shown = demo._show
+
+    def failing(seen, settings):
+        shown(seen, settings)
+        if seen[-1].step == 2:
+            raise MemoryExhausted("out of memory: an update")
+
+    monkeypatch.setattr(demo, "_show", failing)
+    demo.start.click()
+    assert "mdb-error" in state(demo) and "out of memory: an update" in demo.state.value
+    assert kept[0].meta["steps"] == "2" and "kept after 2 updates" in demo.text.value
+    assert (runs_folder / "explore" / "mine.safetensors").exists() and not demo.start.disabled
+
+
+def test_a_training_leaves_the_file_of_the_one_before(training, runs_folder):
+    demo, kept = training
+    for _ in range(2):
+        demo.start.click()
+        assert "kept after 3 updates" in state(demo)
+    files = sorted(path.name for path in (runs_folder / "explore").iterdir())
+    assert files == ["mine-2.safetensors", "mine.safetensors"] and len(kept) == 2
+
+
+def test_a_demo_that_takes_anothers_place_stops_its_training(base, training):
+    """The cell is run again: the buttons of the first are gone, and nothing else would stop it."""
+    demo, kept = training
+    demo.steps.value = 1_000_000
+    again = []
+    demo.bar.observe(lambda change: change.new == 2 and again.append(rebuilt(base)), "value")
+    demo.start.click()
+    assert "kept after 2 updates" in state(demo) and len(again) == len(kept) == 1
+
+
+def rebuilt(base):
+    return widgets.Train(base, "phantom:chest/healthy", InversionSettings("<mine>"))
+
+
+def test_training_says_what_it_learns_from(training, tmp_path, pictures):
+    """Images of each class, all learned as one; of few, all; and which could not be read."""
+    for i, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        picture = Image.fromarray((pictures[i].permute(1, 2, 0) * 255).byte().numpy())
+        picture.save(tmp_path / name / f"{i}.png")
+    (tmp_path / "a" / "broken.png").write_bytes(b"no image")
+    demo, _ = training
+    demo.folder.value = str(tmp_path)
+    demo.start.click()
+    assert "kept after 3 updates" in state(demo)
+    assert "Learned from 2 images of 2 classes, learned as one (a, b)" in demo.text.value
+    assert "not read: a/broken.png" in demo.text.value
 
 
 def test_training_on_a_folder_that_is_not_there_says_so(training):
