@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.linalg import solve
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
+from torch.nn.functional import interpolate
 
 from lib import descriptors
 from lib.auc import auc_interval
@@ -33,6 +35,7 @@ FINDINGS = {
     "histology": {"tumour": "tumour_share"},
 }
 SPECIFICITY = 0.95  # at the threshold above which a finding counts as present
+SIDE = 64  # pixels at most that a picture is read at: a larger one is averaged down
 PHANTOMS = {"prostate": 1600, "chest": 3200, "histology": 1200}  # that a reader is fitted on
 _LIMITS = 800  # phantoms that set the thresholds, if as many were fitted on; of fewer, noise
 _SEEDS = {"fit": 990_001, "thresholds": 990_002, "validation": 990_003}  # data sets count theirs from 0
@@ -47,7 +50,10 @@ class EstimatorError(UserError):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads pictures of one modality; made by `reader`. Arrays: p descriptors, c components, m phantoms."""
+    """Reads pictures of one modality; made by `reader`. Arrays: p descriptors, c components, m phantoms.
+
+    Pictures larger than SIDE are read at that side, at which their reader is fitted.
+    """
 
     modality: str
     mean: np.ndarray  # [p]
@@ -70,8 +76,8 @@ class Reader:
         return {finding: values[quantity] > limit for (finding, quantity), limit in limits}
 
     def _seen(self, images):
-        pixels = getattr(images, "images", images)
-        return _standard(getattr(descriptors, self.modality)(pixels), self.mean, self.scale) @ self.project
+        raw = _described(self.modality, getattr(images, "images", images))
+        return _standard(raw, self.mean, self.scale) @ self.project
 
 
 def reader(modality: str, n: int | None = None, side: int = 64) -> Reader:
@@ -82,7 +88,7 @@ def reader(modality: str, n: int | None = None, side: int = 64) -> Reader:
     run = _run_of(modality, n, side)
 
     def make(folder):
-        parts = asdict(_fit(modality, run.key["n"], side))
+        parts = asdict(_fit(modality, run.key["n"], run.key["side"]))
         np.savez(folder / "reader.npz", **{k: v for k, v in parts.items() if k != "modality"})
 
     with np.load(cached(run.name, run.key, make) / "reader.npz") as arrays:
@@ -99,7 +105,8 @@ def _run_of(modality, n, side):
         raise EstimatorError(f"no estimators for {modality!r}: there are {', '.join(QUANTITIES)}")
     drawing = ("phantoms", "phantom_canvas", f"phantom_{modality}", "chest_anatomy", "pelvis_anatomy")
     modules = [f"lib.{m}" for m in ("estimators", "descriptors", *drawing)]
-    key = {"modality": modality, "n": n or PHANTOMS[modality], "side": side, "code": code_digest(*modules)}
+    key = {"modality": modality, "n": n or PHANTOMS[modality], "side": min(side, SIDE)}
+    key["code"] = code_digest(*modules)
     return Run(None, "readers", key)
 
 
@@ -143,16 +150,33 @@ def validation(modality: str, n: int = 800, side: int = 64, fitted: Reader | Non
 
 
 def _phantoms(modality, n, side, seed):
-    """About n images, equally many of each group, with the truth of each quantity and their groups' names."""
+    """About n images, equally many of each group, with the truth of each quantity and their groups' names.
+
+    They are as large as they are read, SIDE at most, whatever the side that they were drawn at.
+    """
     each = -(-n // len(groups(modality)))
-    drawn = [draw(modality, group, each, seed=seed, side=side) for group in groups(modality)]
-    truth = {
-        name: np.concatenate([t[name] for _, t in drawn]).astype(float)
-        for name in QUANTITIES[modality]
-        if name in drawn[0][1]
-    }
+    part = max(1, 100 * SIDE**2 // side**2)  # drawn at once, whose masks are large
+    drawn, truths = [], []
+    for group in groups(modality):
+        for start in range(0, each, part):
+            images, truth = draw(modality, group, min(part, each - start), seed, side, start)
+            drawn.append(_as_read(images))
+            truths.append({name: truth[name] for name in QUANTITIES[modality] if name in truth})
+    truth = {name: np.concatenate([t[name] for t in truths]).astype(float) for name in truths[0]}
     names = np.repeat(groups(modality), each)
-    return np.concatenate([images for images, _ in drawn]), _with_effusion(modality, truth), names
+    return np.concatenate(drawn), _with_effusion(modality, truth), names
+
+
+def _as_read(images) -> np.ndarray:
+    """Images [n, 3, H, W], those larger than SIDE averaged down to it."""
+    images = np.asarray(images, np.float32)
+    if images.shape[-1] <= SIDE:
+        return images
+    return interpolate(torch.from_numpy(images), (SIDE, SIDE), mode="area").numpy()
+
+
+def _described(modality, images):
+    return getattr(descriptors, modality)(_as_read(images))
 
 
 def _with_effusion(modality, values):
@@ -175,7 +199,7 @@ def _kernel(a, b):
 
 def _fit(modality, n, side) -> Reader:
     images, truth, _ = _phantoms(modality, n, side, _SEEDS["fit"])
-    raw = getattr(descriptors, modality)(images)
+    raw = _described(modality, images)
     mean, scale = raw.mean(0), raw.std(0) + 1e-9
     raw = _standard(raw, mean, scale)
     pca = PCA(min(_COMPONENTS, *raw.shape), svd_solver="randomized", random_state=0).fit(raw)

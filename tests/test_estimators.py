@@ -10,6 +10,7 @@ from lib.estimators import (
     EstimatorError,
     _phantoms,
     groups,
+    is_fitted,
     reader,
     validation,
 )
@@ -116,3 +117,12 @@ def test_the_nuclear_stain_lies_where_nuclei_do():
     images, truth = draw("histology", "tumour", 10, seed=13)
     stain = haematoxylin(images)
     assert all(s[m].mean() > s[~m].mean() + 0.2 for s, m in zip(stain, truth["nuclei"], strict=True))
+
+
+@pytest.mark.slow
+def test_larger_pictures_are_read_by_the_same_reader(kept):
+    """Of 128 pixels, which no phantom that it was fitted on had."""
+    fitted = reader("chest", SIZES["chest"], 128)
+    assert is_fitted("chest", SIZES["chest"], 64) and is_fitted("chest", SIZES["chest"], 512)
+    table = validation("chest", 160, 128, fitted).set_index("what").value
+    assert table["ctr"] > 0.8 and table["effusion_right"] > 0.7 and table["opacity"] > 0.4
