@@ -16,7 +16,7 @@ import pandas as pd
 from lib.base import load_base
 from lib.concepts import concepts
 from lib.config import ROOT
-from lib.interpolation import class_difference
+from lib.interpolation import class_levels
 from lib.inversion import InversionSettings
 from lib.sampling import generate
 
@@ -36,13 +36,13 @@ LEARNED = InversionSettings(steps=720, batch_size=4, learning_rate=1e-2).by("ada
 def shown(base, concept, n, sampler, steps, guidance):
     """(share of the classes' difference, low, high, bias of the healthy pictures in such differences)."""
     finding, quantity = concept.findings[0], concept.quantity
-    difference = class_difference(concept, finding)
+    real, of_disease = class_levels(concept, finding)
     way = {"guidance": guidance, "steps": steps, "sampler": sampler, "seed": SEED}
     healthy, diseased = (
         concept.measure(generate(base, concept.embeddings[label], n, **way).numpy())[quantity]
         for label in (concept.healthy, finding)
     )
-    real = concept.measure(concept.images[concept.healthy].images)[quantity].mean()
+    difference = of_disease - real
     rises = (diseased - healthy) / difference  # of the same noise
     reach = 1.96 * rises.std(ddof=1) / np.sqrt(n)
     return rises.mean(), rises.mean() - reach, rises.mean() + reach, (healthy.mean() - real) / difference

@@ -10,7 +10,7 @@ from lib.figures import COLOURS, panels
 _WAYS = {"AND": "#0072B2", "vectors": "#D55E00"}
 _QUANTITIES = {
     "ctr": "cardiothoracic ratio",
-    "area": "nucleus area, share",
+    "area": "nucleus area, share of the picture",
     "conspicuity": "lesion conspicuity",
 }
 _CONDITIONS = {
@@ -22,8 +22,11 @@ _CONDITIONS = {
 }
 
 
-def interpolation_chart(table):
-    """The quantity against the weight, one panel a data set: noises thin, their mean with its 95 % band."""
+def interpolation_chart(table, levels):
+    """The quantity against the weight, one panel a data set: noises thin, their mean with its 95 % band.
+
+    levels: data set -> its means in the classes' own images, as of lib.interpolation.class_levels, dotted.
+    """
     groups = list(table.groupby(["dataset", "class", "quantity"], sort=False))
     fig, axes = panels(1, len(groups), 2.3 * len(groups), 2.1)
     for ax, ((name, label, quantity), part) in zip(axes[0], groups, strict=True):
@@ -32,9 +35,9 @@ def interpolation_chart(table):
             grid = rows.pivot(index="weight", columns="noise", values="value")
             ax.plot(grid.index, grid, color=colour, lw=0.3, alpha=0.15)
             sns.lineplot(rows, x="weight", y="value", color=colour, label=way, seed=0, ax=ax, legend=False)
-        low, high = part.groupby(["way", "weight"]).value.quantile([0.1, 0.9]).agg(["min", "max"])
-        reach = 0.1 * (high - low) + 1e-9
-        ax.set_ylim(low - reach, high + reach)
+        for level, text in zip(levels[name], ("healthy", label), strict=True):
+            ax.axhline(level, color="0.3", ls=":", lw=1)
+            ax.annotate(f"real: {text}", (0, level), (2, 2), textcoords="offset points", size=5, color="0.3")
         n = part.noise.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="weight of the disease")
         ax.set_ylabel(_QUANTITIES.get(quantity, quantity))
@@ -90,7 +93,9 @@ def contrast_chart(table, summary):
         for at, shape in enumerate(part["shape"].unique()):
             ax.hlines(limits[shape], at - 0.45, at + 0.45, color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()
-        ax.set(title=f"{name}, {label} (n = {n})", xlabel="", ylabel="contrast in the mask")
+        ax.set(
+            title=f"{name}, {label} (n = {n})", xlabel="", ylabel=f"contrast in the mask, {part.unit.iloc[0]}"
+        )
     dots, names = axes[0, 0].get_legend_handles_labels()
     axes[0, 0].get_legend().remove()
     fig.legend(dots, names, loc="outside lower center", ncols=len(names))

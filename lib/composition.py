@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 
 from lib.artefacts import sampled
-from lib.concepts import INTENSITY, Concepts, emphasised
+from lib.concepts import INTENSITY, ConceptError, Concepts, emphasised
 from lib.measures import wilson
 from lib.phantoms import draw
+from lib.tasks import learned_classes
 
+MOST_FINDINGS = 5  # whose combinations are all drawn, in three ways
 _PHANTOM_SEED = 990_004  # of the phantoms that readings are compared with; no data set counts so far
 #: way -> the weights of healthy and the findings: 1 each, as the paper's tool has it, 1 shared between them,
 #: or healthy and the findings' differences from it
@@ -20,8 +22,20 @@ WAYS = {
 }
 
 
+def check(dataset: str | None) -> None:
+    """Raises ConceptError for a data set of more findings than are combined, before any is learned."""
+    if dataset is not None:
+        subsets(learned_classes(dataset)[1:])
+
+
 def subsets(findings) -> list[tuple[str, ...]]:
-    """None, each finding, each pair, ... all of them."""
+    """None, each finding, each pair, ... all of them. Raises ConceptError for more than MOST_FINDINGS."""
+    if len(findings) > MOST_FINDINGS:
+        raise ConceptError(
+            f"{len(findings)} findings ({', '.join(findings[:3])}, ...) have {2 ** len(findings)} "
+            f"combinations: name a data set of at most {MOST_FINDINGS} beside the healthy "
+            "class (of an archive: ?classes=)"
+        )
     return [c for size in range(len(findings) + 1) for c in combinations(findings, size)]
 
 
@@ -148,7 +162,7 @@ def _matched(combinations, finding):
 def _shares(present, weights, rng, resamples):
     """Draws of a weighted share, of what is seen in pictures [combinations, noises]."""
     noises = weights @ present
-    share, size, effect = noises.mean(), present.size, 1.0
+    share, size, effect = noises.mean(), present.size, len(present)  # all alike: as if of one combination
     if 0 < share < 1:
         effect = max(1.0, noises.var(ddof=1) / len(noises) * size / (share * (1 - share)))
     seen, size = share * size / effect, size / effect

@@ -7,18 +7,21 @@ from functools import partial
 import numpy as np
 
 from lib.artefacts import trained_all
-from lib.datasets import load_images, splits
+from lib.datasets import load_images
 from lib.embedding import Embedding
 from lib.errors import UserError
 from lib.estimators import FINDINGS, QUANTITIES, Reader, is_fitted, reader
-from lib.imagesets import ImageSet
+from lib.imagesets import DatasetError, ImageSet
 from lib.inversion import InversionSettings
+from lib.specs import prefix_of
 from lib.sweep import sweep
 from lib.tasks import training_sets
 
 #: What is shown to grow from healthy to diseased; of data without a reader, the mean intensity.
 MEASURED = {"prostate": "conspicuity", "chest": "ctr", "histology": "area"}
 INTENSITY = "mean intensity"
+#: archive -> the modality of its images
+ARCHIVES = {"chexpert": "chest", "picai": "prostate", "pcam": "histology"}
 
 
 class ConceptError(UserError):
@@ -50,8 +53,8 @@ class Concepts:
 
     @property
     def modality(self) -> str:
-        """That of a phantom, whose truth is known; "" of a folder, whatever its name."""
-        return self.name if self.spec.startswith("phantom:") else ""
+        """What its images are of: a phantom's or an archive's; "" of a folder, whatever its name."""
+        return self.name if self.spec.startswith("phantom:") else ARCHIVES.get(prefix_of(self.spec)[0], "")
 
     @property
     def healthy(self) -> str:
@@ -68,13 +71,19 @@ class Concepts:
         """What the interpolation is measured by."""
         return MEASURED[self.name] if self.reader else INTENSITY
 
-    def healthy_images(self, n: int, seed: int, calibration: bool = False) -> ImageSet:
-        """At most n healthy images of the split test, or with `calibration` of val (train without one)."""
-        split = "test"
-        if calibration:
-            split = "val" if "val" in splits(self.spec) else "train"
-        side = self.images[self.healthy].images.shape[-1]
-        return load_images(self.spec, n, split, side, seed, self.healthy, fewer=True)
+    def healthy_images(self, n: int, n_others: int, seed: int) -> tuple[ImageSet, ImageSet]:
+        """At most n healthy images of the split test, and at most n_others of val.
+
+        Where a split has none, the first are of val, and the second of train.
+        """
+        side, found = self.images[self.healthy].images.shape[-1], []
+        for split in ("test", "val", "train"):
+            most = n_others if found else n
+            try:
+                found.append(load_images(self.spec, most, split, side, seed, self.healthy, fewer=True))
+            except DatasetError:  # no such split, or no healthy patient in it
+                continue
+        return found[0], found[1]
 
     def measure(self, images) -> dict[str, np.ndarray]:
         """quantity -> [n] of pictures [n, 3, H, W]: the reader's, and the mean intensity always."""

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from lib.artefacts import sampled, trained
-from lib.fidelity import Drawing, Judge, Task
+from lib.fidelity import LEAST, Drawing, Judge, Task
+from lib.imagesets import DatasetError
 from lib.inversion import InversionSettings
 from lib.recipes import RECIPES, InversionError
 from lib.sweep import sweep
@@ -22,7 +23,7 @@ PRESET = "a1111"
 VARIANTS: dict[str, dict] = {
     PRESET: RECIPES[PRESET],
     "ours": {},
-    "Adam, cosine": RECIPES["adam"] | {"learning_rate": 3e-2},
+    "Adam, cosine": RECIPES["adam"],
     "constant rate": {"decay": "constant"},
     "no running mean": {"ema": None},
     "constant rate, stopped early": {"decay": "constant", "patience": 3},
@@ -33,6 +34,10 @@ VARIANTS: dict[str, dict] = {
     "timesteps apart": {"stratify": False},
 }
 SMALLER = "a quarter of the batch, a third of the rate"
+#: Their learning rate in that of this project's recipe.
+RATES = {"Adam, cosine": 3 / 4, SMALLER: 1 / 3}
+LOOKS = 5  # at the held-out loss in a training
+LOOKS_TO_STOP = 20  # in one that a look may end
 
 
 def curves(
@@ -51,10 +56,15 @@ def curves(
 
     Trained on task.train, watched on task.real: validation images. Each of VARIANTS, and SMALLER, is
     trained for each of `lengths` updates from each seed; the preset, for `preset_length` once and in full.
-    recipes: some of their names, the preset's among them; None: all.
+    recipes: some of their names, the preset's among them; None: all. Raises DatasetError where the images to
+    compare with are fewer than KID and FID take.
     """
-    smaller = {"batch_size": max(1, settings.batch_size // 4), "learning_rate": settings.learning_rate / 3}
-    known = VARIANTS | {SMALLER: smaller}
+    if len(task.real) < LEAST:
+        raise DatasetError(
+            f"{task.name}: {len(task.real)} held-out images of class {task.label!r}: drawn pictures are "
+            f"compared with {LEAST} at least: add images, or give a larger n_validation"
+        )
+    known = VARIANTS | {SMALLER: {"batch_size": max(1, settings.batch_size // 4)}}
     if unknown := {*(recipes or ())} - {*known}:
         raise InversionError(f"recipes {', '.join(sorted(unknown))}: unknown; there are {', '.join(known)}")
     if recipes is not None and PRESET not in recipes:
@@ -66,8 +76,10 @@ def curves(
             continue
         for length in [preset_length] if name == PRESET else lengths:
             for seed in seeds:
-                chosen = replace(settings, steps=length, seed=seed, validate_every=max(1, length // 5))
-                chosen = replace(chosen, **changes)
+                looks = LOOKS_TO_STOP if changes.get("patience") else LOOKS
+                rate = settings.learning_rate * RATES.get(name, 1)
+                chosen = replace(settings, steps=length, seed=seed, learning_rate=rate)
+                chosen = replace(chosen, validate_every=max(1, length // looks), **changes)
                 plan = {"recipe": name, "length": length, "seed": seed, "batch": chosen.batch_size}
                 plans.append(shared | plan)
                 text = f"{name}, {length} updates"

@@ -26,7 +26,8 @@ def ways(
     reference: Drawing, guidances: Sequence[float], step_counts: Sequence[int], samplers: Sequence[str]
 ) -> list[Drawing]:
     """The reference; each guidance by each number of steps with its sampler; each sampler by each number of
-    steps at its guidance. Each once."""
+    steps at its guidance. Each once; the reference's number of steps is one of them."""
+    step_counts = sorted({*step_counts, reference.steps})
     grid = [replace(reference, guidance=g, steps=s) for g in guidances for s in step_counts]
     solvers = [replace(reference, sampler=name, steps=s) for name in samplers for s in step_counts]
     return list(dict.fromkeys([reference, *grid, *solvers]))

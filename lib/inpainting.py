@@ -99,6 +99,7 @@ def contrast_rows(concepts, label, shape, images, masks, painted, blur) -> pd.Da
                 "emphasis": times,
                 "image": i,
                 "contrast": values[i],
+                "unit": "density of stain" if concepts.modality == "histology" else "share of white",
                 "equal_outside": untouched(image, picture, mask, blur),
             }
             rows.append(

@@ -43,24 +43,25 @@ def measured(concepts: Concepts, label: str, weights, drawn: dict[str, np.ndarra
     return pd.DataFrame(rows)
 
 
-def class_difference(concepts: Concepts, label: str) -> float:
-    """The quantity's mean in the training images of `label` less that in the healthy ones, as it is read."""
-    means = [
-        concepts.measure(concepts.images[name].images)[concepts.quantity].mean()
-        for name in (label, concepts.healthy)
-    ]
-    return float(means[0] - means[1])
+def class_levels(concepts: Concepts, label: str) -> tuple[float, float]:
+    """The quantity's mean in the training images of the healthy class and of `label`, as it is read."""
+    healthy, diseased = (
+        float(concepts.measure(concepts.images[name].images)[concepts.quantity].mean())
+        for name in (concepts.healthy, label)
+    )
+    return healthy, diseased
 
 
 def rank_correlations(
-    table: pd.DataFrame, differences: dict[str, float], resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, levels: dict[str, tuple[float, float]], resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Spearman's rho of quantity and weight for each data set and way, 95 % bootstrap over noises.
 
     rho: of the mean over noises at each weight; pooled: over all pictures; single: the mean over noises of
     each one's own. rise: mean at the last weight less that at the first, with its interval; share: of what
-    the images that were learned differ by (`differences`: data set -> `class_difference`). A disease need
-    not raise what stands in for it where nothing is known (mean intensity): there the sign says nothing.
+    the images that were learned differ by (`levels`: data set -> `class_levels`, real_healthy and
+    real_diseased in the table). A disease need not raise what stands in for it where nothing is known (mean
+    intensity): there the sign says nothing.
     """
     rows = []
     for (name, label, way, quantity), part in table.groupby(
@@ -78,7 +79,9 @@ def rank_correlations(
         pooled = _rho(part.value.to_numpy()[None], part.weight)
         row |= {"pooled": float(pooled[0]), "single": _rho(grid, weights).mean()}
         rise = (grid[:, -1] - grid[:, 0]).mean()
-        row |= {"rise": rise, "share": rise / differences[name]}
+        healthy, diseased = levels[name]
+        row |= {"rise": rise, "share": rise / (diseased - healthy)}
+        row |= {"real_healthy": healthy, "real_diseased": diseased}
         rows.append(
             row | dict(zip(("rise_low", "rise_high"), np.quantile(rises, (0.025, 0.975)), strict=True))
         )

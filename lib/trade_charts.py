@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from lib.figures import COLOURS, panels
 
+_TOLD = {"a1111": "the paper's trainer", "ours": "this project's recipe"}
 _METRICS = {"kid": "KID", "precision": "precision (looks real)", "coverage": "coverage (shows all)"}
 
 
@@ -30,6 +31,9 @@ def guidance_chart(by_guidance, by_steps):
             control = part[part.condition == "untrained"]
             ax.plot(control.guidance, control[metric], "x", color=colour, ms=4, mew=1)
         ax.set(title=title, xlabel="guidance scale")
+    axes[0, 0].set_yscale("symlog", linthresh=1)
+    axes[0, 0].plot([], [], "x", color="0.3", ms=4, mew=1, label="untrained vectors")
+    axes[0, 0].plot([], [], color="0.3", ls="--", lw=0.8, label="real images")
     first = by_steps[by_steps.dataset == by_steps.dataset.iloc[0]]
     drawn = first[first.condition == "embedding"]
     for ax, (x, metric) in zip(
@@ -39,7 +43,7 @@ def guidance_chart(by_guidance, by_steps):
             _lines(ax, part, x, metric, COLOURS[sampler], sampler)
         _floor(ax, first, metric, COLOURS["real"])
         ax.set_xscale("log")
-        ax.set_title(f"{first.dataset.iloc[0]}: {_METRICS[metric]}")
+        ax.set_title(f"{first.dataset.iloc[0]}: {_METRICS[metric]}{', by its cost' if x != 'steps' else ''}")
         ax.set_xlabel({"steps": "steps"}.get(x, "seconds an image"))
     for ax in axes[1, :2]:
         counts = sorted(drawn.steps.unique())
@@ -204,8 +208,9 @@ def dynamics_chart(curves, rate):
     final = curves[curves["last"]]
     lengths = sorted(final.length.unique())
     palette = dict(zip(lengths, sns.color_palette("viridis_r", len(lengths)), strict=True))
+    told = {recipe: _TOLD.get(recipe, recipe) for recipe in recipes}
     for ax, column, text, names in (
-        (axes[0, 0], "validation_loss", "validation loss", [fill(name, 28) for name in recipes]),
+        (axes[0, 0], "validation_loss", "validation loss", [fill(name, 28) for name in told.values()]),
         (axes[0, 1], "kid", "KID", []),
     ):
         for length, part in final.groupby("length"):
@@ -221,7 +226,7 @@ def dynamics_chart(curves, rate):
     colours = dict(zip(recipes, ("0.15", sns.color_palette("colorblind")[0]), strict=False))  # the first two
     for recipe, part in curves[curves.seed == curves.seed.min()].groupby("recipe", sort=False):
         part = part[part.length == part.length.max()]
-        look = {"color": colours[recipe], "label": recipe, "zorder": 3} if recipe in colours else {}
+        look = {"color": colours[recipe], "label": told[recipe], "zorder": 3} if recipe in colours else {}
         axes[0, 2].plot(part.step, part.vector_rms, **({"color": "0.75", "lw": 0.8} | look))
     steps = np.geomspace(1, curves.length.max(), 50)
     axes[0, 2].plot(steps, rate * np.sqrt(steps), color="0.4", ls="--", lw=0.8, label="rate x sqrt(updates)")

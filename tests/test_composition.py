@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib import composition
 from lib.claims import claims
-from lib.composition import pictures, ratios, together
-from lib.concepts import Concepts
+from lib.composition import check, pictures, ratios, together
+from lib.concepts import ConceptError, Concepts
 
 
 def seen(share, n=100):
@@ -81,6 +82,24 @@ def test_findings_that_are_asked_for_at_once_are_counted_at_once():
     (row,) = together("chest", read).itertuples()
     assert (row.asked_for, row.n, row.together, row.unasked) == ("a+b", 100, 0.3, 0.1)
     assert row.low < 0.3 < row.high
+
+
+def test_none_in_pictures_of_one_noise_proves_no_more_than_none_of_one():
+    """Four combinations in none of whose pictures a finding is share their noises as any others do."""
+    alone = {("alone", ()): {"a": seen(0.0)}, ("alone", ("a",)): {"a": seen(0.3)}}
+    once = {("sum", ("b",)): {"a": seen(0.0)}, ("sum", ("a",)): {"a": seen(0.1)}} | alone
+    more = once | {("sum", (name,)): {"a": seen(0.0)} for name in "cde"}
+    single, many = (ratios("chest", table).set_index("way").loc["sum"] for table in (once, more))
+    assert many.n_without == 4 * single.n_without and many.low == pytest.approx(single.low, rel=0.1)
+
+
+def test_too_many_findings_to_combine_are_told_before_they_are_learned(tmp_path):
+    for name in "abcdefg":
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "0.png")
+    check(None)
+    with pytest.raises(ConceptError, match=r"6 findings \(b, c, d, ...\) have 64 combinations: name"):
+        check(str(tmp_path))
 
 
 def test_few_pictures_beside_none_prove_little():

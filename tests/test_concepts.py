@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from lib.concepts import Concepts, concepts, emphasised
+from lib.datasets import load_images
 from lib.embedding import Embedding
 from lib.inpainting import summarise
 from lib.inversion import InversionSettings
@@ -59,9 +61,24 @@ def test_what_is_emphasised_is_compared_with_the_healthy_alike():
 def test_a_folder_of_a_modalitys_name_is_no_phantom():
     of = {
         spec: Concepts("histology", spec, {}, {}, None).modality
-        for spec in ("phantom:histology", "data/histology")
+        for spec in ("phantom:histology", "data/histology", "picai:images,labels")
     }
-    assert of == {"phantom:histology": "histology", "data/histology": ""}
+    assert of == {"phantom:histology": "histology", "data/histology": "", "picai:images,labels": "prostate"}
+
+
+@pytest.mark.parametrize("missing, taken", [("test", "val train"), ("val", "test train"), ("", "test val")])
+def test_healthy_images_are_of_two_splits_that_have_some(tmp_path, missing, taken):
+    """A hash of few patients may give a split none of the healthy ones; a folder need not have it at all."""
+    for split in {"train", "val", "test"} - {missing}:
+        folder = tmp_path / split / "healthy"
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (8, 8)).save(folder / f"{split}-{i}.png")
+    images = load_images(str(tmp_path), 2, "train", 8)
+    both = Concepts("set", str(tmp_path), {"healthy": None}, {"healthy": images}, None).healthy_images(
+        2, 3, 0
+    )
+    assert " ".join(part.split for part in both) == taken and [len(part) for part in both] == [2, 3]
 
 
 def test_what_is_there_is_read_without_a_worker(base, runs_folder, monkeypatch):

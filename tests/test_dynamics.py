@@ -1,5 +1,7 @@
 """Recipes compared: what reaches the preset's loss, and in how many updates."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from lib import figures, trade_charts
 from lib.datasets import load_images
 from lib.dynamics import PRESET, SMALLER, VARIANTS, curves, reached
 from lib.fidelity import Drawing, Task
+from lib.imagesets import DatasetError
 from lib.inversion import InversionError, InversionSettings
 
 
@@ -61,7 +64,8 @@ def test_the_chart_has_every_recipe():
     figures.use_style()
     recipes = [*VARIANTS, SMALLER]
     fig = trade_charts.dynamics_chart(made({name: {20: 0.35, 40: 0.29} for name in recipes}), 0.005)
-    assert [t.get_text().replace("\n", " ") for t in fig.axes[0].get_yticklabels()] == recipes
+    told = ["the paper's trainer", "this project's recipe", *recipes[2:]]
+    assert [t.get_text().replace("\n", " ") for t in fig.axes[0].get_yticklabels()] == told
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ["20 updates", "40 updates"]
     assert len({line.get_color() for line in fig.legends[0].get_lines()}) == 2
     plt.close(fig)
@@ -81,6 +85,9 @@ def test_every_recipe_is_trained_at_every_length(base, runs_folder):
     assert set(table.dataset) == {"chest"} and set(table["class"]) == {"healthy"}
     some = curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2, 3], 4, [0], [PRESET, "ours"])
     assert some.groupby("recipe").length.agg(set).to_dict() == {PRESET: {4}, "ours": {2, 3}}
+    few = replace(task, real=held.subset(slice(3)))
+    with pytest.raises(DatasetError, match="3 held-out images of class 'healthy': .* 4 at least"):
+        curves(base, few, settings, Drawing(4, 2.0, 1, "ddim"), [2], 4, [0])
     with pytest.raises(InversionError, match="recipes kohya: unknown; there are a1111, ours, "):
         curves(base, task, settings, Drawing(4, 2.0, 1, "ddim"), [2], 4, [0], ["kohya"])
     with pytest.raises(InversionError, match="recipes ours: a1111, which sets the mark, is missing"):

@@ -88,7 +88,7 @@ def test_the_dots_of_the_contrast_chart_lie_where_they_lay(tmp_path):
     conditions += [("original", 1.0)]
     rows = [(s, *c, i, rng.normal()) for s in ("disc", "free-form") for c in conditions for i in range(40)]
     table = pd.DataFrame(rows, columns=["shape", "condition", "emphasis", "image", "contrast"])
-    table = table.assign(dataset="chest", **{"class": "pneumonia"})
+    table = table.assign(dataset="chest", unit="share of white", **{"class": "pneumonia"})
     summary = pd.DataFrame({"dataset": "chest", "shape": ["disc", "free-form"], "limit": [1.0, 2.0]})
     figures.use_style()
     one, two = (

@@ -1,5 +1,7 @@
 """Ways of drawing: which there are, what each row says, which scale is better, which ways none beats."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -43,6 +45,8 @@ def test_each_way_is_there_once_and_the_reference_first():
         (g, s) for g in (1.0, 2.0, 8.0) for s in (10, 20)
     }
     assert {w.guidance for w in found if w.sampler != "euler_a"} == {2.0}
+    other = ways(replace(REFERENCE, steps=30), (1.0, 2.0, 8.0), (10, 20), SAMPLERS)
+    assert {w.guidance for w in other if w.steps == 30} == {1.0, 2.0, 8.0}, "at its steps scales are compared"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from lib.concepts import Concepts
-from lib.interpolation import class_difference, rank_correlations
+from lib.interpolation import class_levels, rank_correlations
 
 SHARED = {"dataset": "chest", "class": "effusion", "way": "AND", "quantity": "blunting"}
 
@@ -28,7 +28,7 @@ def table(grid):
 def test_correlations_are_spearmans():
     grid = np.random.default_rng(0).normal(size=(6, 5)) + np.linspace(0, 2, 5)
     rows = table(grid)
-    found = rank_correlations(rows, {"chest": 4.0}).iloc[0]
+    found = rank_correlations(rows, {"chest": (1.0, 5.0)}).iloc[0]
     weights = np.linspace(0, 1, 5)
     assert found.rho == pytest.approx(spearmanr(weights, grid.mean(0)).statistic)
     assert found.pooled == pytest.approx(spearmanr(rows.weight, rows.value).statistic)
@@ -37,16 +37,16 @@ def test_correlations_are_spearmans():
     assert found.rise == pytest.approx((grid[:, -1] - grid[:, 0]).mean()) == 4 * found.share
 
 
-def test_classes_differ_by_what_their_images_do():
+def test_the_levels_of_classes_are_those_of_their_images():
     images = {
         label: SimpleNamespace(images=np.full((3, 3, 2, 2), v)) for label, v in (("a", 0.2), ("b", 0.7))
     }
     known = dict.fromkeys(images)
-    assert class_difference(Concepts("mine", "mine", known, images, None), "b") == pytest.approx(0.5)
+    assert class_levels(Concepts("mine", "mine", known, images, None), "b") == pytest.approx((0.2, 0.7))
 
 
 def test_what_never_changes_follows_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = rank_correlations(table(np.ones((3, 4))), {"chest": 1.0}).iloc[0]
+        found = rank_correlations(table(np.ones((3, 4))), {"chest": (0.0, 1.0)}).iloc[0]
     assert (found.rho, found.pooled, found.single, found.rise) == (0, 0, 0, 0)
