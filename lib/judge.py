@@ -31,7 +31,7 @@ class Reading:
 
 
 def held_out_scenes(n, seed=0):
-    """n scenes of one object on a plain background, in combinations that no training scene holds."""
+    """n scenes of one object on a plain background, in combinations that no training caption holds."""
     rng = np.random.default_rng([seed, 77])
     scenes = []
     while len(scenes) < n:

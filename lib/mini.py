@@ -35,8 +35,8 @@ pipe("plain navy , middle left large yellow circle", height={side}, width={side}
 {shown:,} captioned procedural scenes, written by `lib/world.py` and `lib/scenes.py` and painted by
 `lib/painting.py`: shapes, blobs, lines, cells, mosaics, maps of regions, gradients, noise and textures, in
 colour and in grey. No photograph, no medical image and no phantom; a test holds the code to that.
-Combinations that `lib.world.held_out` names are in no scene: the captions that the base is tested with are
-made of them. Its vocabulary is the world's:
+Captions name no combination that `lib.world.held_out` does (a scene that is mirrored, or has a pair, may show
+one untold); the captions that the base is tested with are made of these. Its vocabulary is the world's:
 {vocabulary} tokens.
 
 ## Parts

@@ -97,6 +97,7 @@ def render(parameters: dict, streams: Streams, side: int) -> tuple[np.ndarray, d
     air = air * (1 - np.clip(p["opacity"] * patch + haze, 0, 0.97)) - vessels * 0.10
     shadow = shadow - air + bones + anatomy.breasts(u, v, body, streams("breast"))
     thorax = ((lung < 0) & (heart > 0) & (np.abs(u - body.shift) > body.waist)).astype(np.float32)
+    seen = central < 0.5  # behind the heart fluid and consolidation do not show
     truth = {
         "ctr": np.float32(p["ctr"]),
         "effusion_right": np.float32(p["effusion_right"]),
@@ -105,8 +106,8 @@ def render(parameters: dict, streams: Streams, side: int) -> tuple[np.ndarray, d
         "thorax_width": np.float32(body.width * zoom),
         "heart": reduce_mask((heart < 0).astype(np.float32)),
         "lungs": reduce_mask(thorax),
-        "effusion": reduce_mask(np.where(fluid > 0.5, np.float32(1), np.float32(0))),
-        "consolidation": reduce_mask(patch * 1.4) & (p["opacity"] > 0),
+        "effusion": reduce_mask(((fluid > 0.5) & seen).astype(np.float32)),
+        "consolidation": reduce_mask(patch * 1.4 * seen) & (p["opacity"] > 0),
     }
     devices = _devices(x, y, u, v, body, streams("devices"), p["portable"])
     return _develop(shadow, devices, x, y, p, streams, side), truth

@@ -40,19 +40,23 @@ def draw(
     """Draws n images of one class: (float32 [n, 3, side, side] in [0, 1], truth).
 
     Image i depends on (modality, label, seed, start + i, side) alone, never on n; at another side
-    it is the same scene at another resolution, with other noise.
+    it is the same scene at another resolution, with other noise (of histology a scene of the same
+    kind: which nuclei find room is decided on the pixels).
 
     label      a class of `MODALITIES[modality]`; for the chest also several findings in one image:
                ("cardiomegaly", "effusion") or "cardiomegaly+effusion"
     overrides  fix generating parameters, one value for all images or one for each; everything else
-               of an image stays as it was. `parameters(modality)` lists them with their ranges.
+               of an image stays as it was (but for the nuclei of histology, which are placed anew).
+               `parameters(modality)` lists them with their ranges.
 
     truth, first dimension n; masks are bool [n, side, side]:
     prostate   lesion, gland, mimic_mask (masks); conspicuity of the tumour, 0 to 1, 0 without one;
                mimic: the same of the worst benign focus; radius [mm]; zone ("PZ", "TZ" or "")
     chest      heart, lungs (with what fills them), effusion, consolidation (masks); ctr: width of
                the heart / inner width of the thorax; thorax_width [image sides];
-               effusion_right, effusion_left (the patient's sides): height / height of the lung;
+               effusion_right, effusion_left (the patient's sides): height above the lower of the two
+               angles between ribs and diaphragm / height of the lung; masks of fluid and
+               consolidation without what lies behind the heart, where neither shows;
                opacity of the consolidation, 0 to 1, 0 without one
     histology  nuclei, tumour_nuclei (masks); count of nuclei; area: mean of one nucleus [share of
                the image]; pleomorphism: standard deviation / mean of the areas; tumour_share: of

@@ -33,12 +33,21 @@ from torch import distributed
 from torch.nn import functional as F
 
 from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
+from lib.config import plain
+from lib.errors import UserError
 from lib.graphs import Recorded
 from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
 from lib.pipelines import read_pipeline
 from lib.products import attend_plainly
 from lib.shards import PretrainRecord, PretrainSettings, replace_file, shard_names, write_shard
 from lib.world import kind
+
+#: Settings that may differ between two runs in one folder: those of the last stage, which goes on under them.
+FREE = {"samples", "curriculum", "batch_size", "rate", "warmup", "decay_share", "half"}
+
+
+class PretrainError(UserError):
+    """A folder that was begun with other settings, or a training that ran away."""
 
 
 class Trainer:
@@ -140,21 +149,26 @@ class Trainer:
             self.samples += batch
             if self.samples % every < batch or self.samples >= s.samples:
                 self.seconds = before + time.perf_counter() - start
-                loss = float(torch.stack(running).mean())
-                if not np.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss is {loss} after {self.samples} samples: lower the rate"
-                    )
-                running = []
+                loss, running = self._mean(running), []
                 if self.rank == 0:
                     yield PretrainRecord("diffusion", self.samples, loss, self._rate(), self.seconds)
             if self.rank == 0 and (self.samples % save_every < batch or self.samples >= s.samples):
+                self._mean(running)
                 self.seconds = before + time.perf_counter() - start
                 self._save()
 
+    def _mean(self, losses):
+        """Their mean, nan of none; raises before anything is kept of a training whose numbers went wrong."""
+        loss = float(torch.stack(losses).mean()) if losses else float("nan")
+        if losses and not np.isfinite(loss):
+            raise PretrainError(
+                f"the loss is {loss} after {self.samples} samples: lower the rate; the checkpoint stays"
+            )
+        return loss
+
     def _rate(self):
         s = self.settings
-        updates, left = self.samples / (s.batch_size * self.processes), 1 - self.samples / s.samples
+        updates, left = self.samples / (s.batch_size * self.processes), 1 - self.samples / max(s.samples, 1)
         return s.rate * min(1.0, (updates + 1) / s.warmup, max(left, 0.0) / s.decay_share + 1e-3)
 
     def _update(self, z, noise, steps, ids):
@@ -247,14 +261,27 @@ def stages(folder, target, settings, device="cpu", start=None):
     """All stages in order under `folder`, then the export to `target`.
 
     start: a pipeline folder of the same recipe to train further, its autoencoder as it is.
-    Yields the records of each, and keeps them in folder/log.jsonl for `log_of`.
+    Yields the records of each, and keeps them in folder/log.jsonl for `log_of`. Raises PretrainError where
+    `folder` was begun with other settings than those in FREE.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(folder / "settings.json", settings)
     with (folder / "log.jsonl").open("a") as log:
         for record in _stages(folder, target, settings, device, start):
             print(json.dumps(asdict(record)), file=log, flush=True)
             yield record
+
+
+def _check_settings(path, settings):
+    wanted = {name: value for name, value in plain(settings).items() if name not in FREE}
+    known = json.loads(path.read_text()) if path.exists() else wanted
+    for name, value in wanted.items():
+        if known.get(name) != value:
+            raise PretrainError(
+                f"{path.parent}: begun with {name} = {known.get(name)}, not {value}: name another folder"
+            )
+    replace_file(path, lambda part: part.write_text(json.dumps(known)))
 
 
 def _stages(folder, target, settings, device, start):
@@ -290,7 +317,7 @@ def _stages(folder, target, settings, device, start):
 def _name_of(device):
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} CPU cores" if device == "cpu" else str(device)
+    return f"{os.cpu_count()} CPU cores" if torch.device(device).type == "cpu" else str(device)
 
 
 def log_of(folder):
@@ -327,8 +354,11 @@ def main():
     if arguments.start:
         phase = replace(settings.curriculum[-1], samples=settings.samples, singles=arguments.singles)
         settings = replace(settings, curriculum=(phase,))
-    for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.start):
-        sys.stdout.write(json.dumps(asdict(record)) + "\n")
+    try:
+        for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.start):
+            sys.stdout.write(json.dumps(asdict(record)) + "\n")
+    except UserError as error:
+        sys.exit(f"lib.pretrain: {error}")
 
 
 if __name__ == "__main__":

@@ -188,16 +188,17 @@ def _scheduler(base, sampler, steps):
     config = {k: v for k, v in given.items() if not k.startswith("_") and k not in open_}
     config |= {"num_train_timesteps": total}
     config.setdefault("clip_sample", False)  # DDIM's default clips latents where the base's solver has no say
+    if steps > total:
+        raise SamplingError(f"steps = {steps}: at most {total}, the base's own")
     scheduler = SAMPLERS[sampler].from_config(config)
-    if steps <= total:
-        scheduler.set_timesteps(steps, device=base.device)
-        # A spacing in whole timesteps may leave out the noisiest of them, or begin with one too many.
-        if 0.9 * total <= scheduler.timesteps[0] + total / steps and scheduler.timesteps[0] < total:
-            return scheduler
-    raise SamplingError(
-        f"steps = {steps}: the base's {total} timesteps do not divide into so many: take "
-        f"{total // max(2, -(-total // steps))}"
-    )
+    scheduler.set_timesteps(steps, device=base.device)
+    # A spacing in whole timesteps may leave out the noisiest of them, or begin with one too many.
+    if not 0.9 * total <= scheduler.timesteps[0] + total / steps or scheduler.timesteps[0] >= total:
+        raise SamplingError(
+            f"steps = {steps}: the base's {total} timesteps do not divide into so many: take "
+            f"{total // max(2, -(-total // steps))}"
+        )
+    return scheduler
 
 
 @torch.no_grad()

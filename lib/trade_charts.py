@@ -7,6 +7,7 @@ from textwrap import fill
 
 import numpy as np
 import seaborn as sns
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from lib.figures import COLOURS, panels
@@ -32,8 +33,6 @@ def guidance_chart(by_guidance, by_steps):
             ax.plot(control.guidance, control[metric], "x", color=colour, ms=4, mew=1)
         ax.set(title=title, xlabel="guidance scale")
     axes[0, 0].set_yscale("symlog", linthresh=1)
-    axes[0, 0].plot([], [], "x", color="0.3", ms=4, mew=1, label="untrained vectors")
-    axes[0, 0].plot([], [], color="0.3", ls="--", lw=0.8, label="real images")
     first = by_steps[by_steps.dataset == by_steps.dataset.iloc[0]]
     drawn = first[first.condition == "embedding"]
     for ax, (x, metric) in zip(
@@ -54,8 +53,10 @@ def guidance_chart(by_guidance, by_steps):
     seconds.set_major_locator(LogLocator(subs=(1, 2, 5)))
     seconds.set_major_formatter(StrMethodFormatter("{x:g}"))
     seconds.set_minor_formatter(NullFormatter())
-    for ax in axes[:, 0]:
-        ax.legend(fontsize=6)
+    control = Line2D([], [], color="0.3", ls="none", marker="x", ms=4, mew=1, label="untrained vectors")
+    floor = Line2D([], [], color="0.3", ls="--", lw=0.8, label="real images")
+    axes[0, 0].legend(handles=[*axes[0, 0].get_legend_handles_labels()[0], control, floor], fontsize=6)
+    axes[1, 0].legend(fontsize=6)
     n = drawn.iloc[0]
     axes[0, 0].set_title(f"KID (n = {n.n_real} real, {n.n_fake} drawn)")
     return fig

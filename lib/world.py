@@ -164,7 +164,9 @@ def held_out(shape, colour, row, column):
 
 
 def kind(caption):
-    """ "mosaic", "picture", "single" (one object on a plain background, one finish at most) or "other"."""
+    """ "mosaic", "picture", "single" (a plain background with one or two clauses, none of them of many:
+    one object and a finish at most, in all but a few scenes) or "other".
+    """
     ground, *clauses = caption.split(" , ")
     if ground.startswith("mosaic"):
         return "mosaic"

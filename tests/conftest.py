@@ -8,6 +8,8 @@ import torch
 from lib.base import load_base
 
 os.environ.setdefault("MDB_WORKERS", "1")  # the tests are on every core already
+for _name in ("MDB_CLUSTER", "MDB_FORCE_SINCE", "MDB_PROGRESS"):  # of whoever started them
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(scope="session")

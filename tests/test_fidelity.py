@@ -1,10 +1,13 @@
 """Rows, summaries and trends of fidelity: what is compared with what, and what the tables say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from made_archives import write_chexpert, write_pcam, xray
 
+from lib.artefacts import sampled
 from lib.cohorts import cohorts
 from lib.fidelity import (
     Drawing,
@@ -20,6 +23,7 @@ from lib.fidelity import (
 from lib.inversion import InversionSettings
 from lib.metrics import METRICS
 from lib.pcam import PCam
+from lib.tasks import token_of
 
 SETTINGS = InversionSettings(steps=2, batch_size=2, record_every=1)
 DRAWING = Drawing(n=5, guidance=2.0, steps=2)
@@ -116,6 +120,10 @@ def test_rows_have_floor_control_and_each_condition(base, runs_folder):
         )
     ) == {(1, 6), (2, 3)}
     assert (rows.n_real == 5).all() and (rows.n_fake == 5).all()
+    judge, token = Judge(base, task, DRAWING), token_of(task.name, task.label)
+    first = untrained(base, replace(SETTINGS, token=token, vectors=2, seed=0))
+    compared = (task.second.images[:5], sampled(base, first, DRAWING.n, **DRAWING.settings(0)))
+    assert rows.kid[:2].tolist() == [judge.judge(images)["kid"] for images in compared]
     again = pd.DataFrame(fidelity_rows(base, task, SETTINGS, DRAWING, [(1, 6), (2, 3)], [0, 1]))
     pd.testing.assert_frame_equal(rows, again)
     assert len(list((runs_folder / "embeddings").glob("[0-9a-f]*"))) == 4

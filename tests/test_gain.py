@@ -152,6 +152,7 @@ def test_every_condition_is_trained_from_each_seed_and_scored_once(found, cohort
     results, asked = found
     assert [o.condition for o in results] == PLAN.conditions(16)
     assert all(o.scores.shape == (2, 40) and len(o.rows) == 2 for o in results)
+    assert len({o.scores.tobytes() for o in results}) == len(results)  # no two are the same training
     table = rows_of(results)
     expected = [float(auc(cohort.test_labels, o.scores[i])) for o in results for i in (0, 1)]
     assert table.auc.tolist() == pytest.approx(expected)
@@ -167,8 +168,8 @@ def test_fewer_real_cases_are_those_that_their_embeddings_saw(cohort, monkeypatc
     seen = {}
     fewer = next(c for c in PLAN.conditions(16) if (c.kind, c.n_real) == (REAL, 8))
 
-    def diagnose(real, **_):
-        seen["classifier"] = real
+    def diagnose(real, **others):
+        seen.update(others, classifier=real)
         raise Stop
 
     def train(base, parts, settings):
@@ -181,6 +182,9 @@ def test_fewer_real_cases_are_those_that_their_embeddings_saw(cohort, monkeypatc
     with pytest.raises(Stop):
         outcomes(NO_BASE, cohort, Fake(), replace(PLAN, embedding_seeds=(3,)), TINY)
     real = seen["classifier"]
+    for name, parts in (("validation", cohort.validation), ("test", cohort.test)):
+        assert (seen[name].images == Cases.of(*parts).images).all()
+        assert (seen[name].labels == Cases.of(*parts).labels).all()
     for which in (0, 1):
         with pytest.raises(Stop):
             Synthesis(InversionSettings(), Drawing(0, 2.0, 1)).pictures(None, cohort, which, 4, 4, 3)

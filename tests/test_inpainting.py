@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.datasets import load_images
-from lib.inpainting import SHAPES, mask_of, masks_for
+from lib.inpainting import SHAPES, contrast, mask_of, masks_for, untouched
 
 
 def mask(shape, seed):
@@ -31,3 +31,30 @@ def test_masks_lie_in_the_organ(shape):
     masks = masks_for("chest", images, shape, 0.12, 0)
     inside = [organ[mask].mean() for organ, mask in zip(images.truth["lungs"], masks, strict=True)]
     assert np.mean(inside) > 0.8
+
+
+@pytest.mark.parametrize(
+    "modality, inside, sign",
+    [
+        ("prostate", (0.2, 0.2, 0.8), 1),  # dark on T2W and ADC, bright on DWI
+        ("prostate", (0.8, 0.8, 0.2), -1),
+        ("chest", (0.8, 0.8, 0.8), 1),
+        ("", (0.8, 0.8, 0.8), 1),
+        ("", (0.2, 0.2, 0.2), -1),
+        ("histology", (0.35, 0.2, 0.5), 1),  # blue: more of the nuclear stain
+        ("histology", (0.9, 0.9, 0.9), -1),
+    ],
+)
+def test_a_contrast_has_the_sign_of_a_lesion(modality, inside, sign):
+    masks = mask("disc", 0)[None]
+    image = np.full((1, 3, 64, 64), 0.5)
+    image[0, :, masks[0]] = inside
+    assert sign * contrast(modality, image, masks)[0] > 0.1
+
+
+def test_a_pixel_that_is_touched_far_from_the_mask_is_seen():
+    image, where = np.random.default_rng(0).random((3, 64, 64)), mask("disc", 0)
+    painted = np.where(where, 0.0, image)
+    assert untouched(image, painted, where, 1.0)
+    painted[1, 60, 60] += 1e-6
+    assert not untouched(image, painted, where, 1.0)

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from lib.concepts import Concepts
-from lib.interpolation import class_levels, rank_correlations
+from lib.embedding import Embedding
+from lib.interpolation import class_levels, prompt_at, rank_correlations
 
 SHARED = {"dataset": "chest", "class": "effusion", "way": "AND", "quantity": "blunting"}
 
@@ -50,3 +52,9 @@ def test_what_never_changes_follows_nothing():
         warnings.simplefilter("error")
         found = rank_correlations(table(np.ones((3, 4))), {"chest": (0.0, 1.0)}).iloc[0]
     assert (found.rho, found.pooled, found.single, found.rise) == (0, 0, 0, 0)
+
+
+def test_a_weight_is_that_of_the_disease():
+    healthy, diseased = Embedding(torch.zeros(2, 3), "<h>"), Embedding(torch.full((2, 3), 4.0), "<d>")
+    assert prompt_at("AND", healthy, diseased, 0.25) == {healthy: 0.75, diseased: 0.25}
+    assert torch.equal(prompt_at("vectors", healthy, diseased, 0.25).vectors, torch.ones(2, 3))

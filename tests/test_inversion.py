@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from lib import rehearsal
 from lib.base import Base, load_base
 from lib.config import ROOT
-from lib.denoising import denoising_loss, image_losses, noised, validation_loss
+from lib.denoising import denoising_loss, image_losses, min_snr_weights, noised, validation_loss
 from lib.embedding import Embedding
 from lib.inversion import InversionError, InversionSettings, Job, invert, invert_many, train, train_many
 from lib.starts import best_start, initial_vectors, knows_the_world, told_by_tiles
@@ -435,3 +436,25 @@ def test_a_training_remembers_the_last_vectors_only(base, pictures, monkeypatch)
     assert [record.step for record in kept[-1][0]] == [1, 2, 3, 4]
     assert [record.vectors is None for record in kept[-1][0]] == [True, True, True, False]
     assert all(record.vectors is not None for record in given)
+
+
+@pytest.mark.parametrize(
+    "kind, divide", [("epsilon", lambda snr: snr), ("v_prediction", lambda snr: snr + 1)]
+)
+def test_min_snr_weights_are_those_of_the_paper(kind, divide):
+    """Hang et al. 2023: min(SNR, gamma) / SNR where noise is predicted, / (SNR + 1) where v is."""
+    alphas = torch.tensor([0.99, 0.5, 0.02])
+    base = SimpleNamespace(alphas_cumprod=alphas, prediction_type=kind)
+    found = min_snr_weights(base, torch.arange(3), 5.0)
+    snr = alphas / (1 - alphas)
+    assert torch.allclose(found, snr.clamp_max(5) / divide(snr)) and snr[0] > 5 > snr[1]
+
+
+def test_the_running_mean_is_of_the_vectors_and_short_at_first(base, pictures):
+    def after_two(ema):
+        settings = InversionSettings("<x>", steps=2, ema=ema, **SMALL | {"record_every": 1})
+        return [record.vectors for record in train(base, pictures, settings)]
+
+    (first, second), (mean, later) = after_two(None), after_two(0.9)
+    assert torch.equal(mean, first)
+    torch.testing.assert_close(later, first + (1 - 2 / 12) * (second - first))

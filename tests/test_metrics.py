@@ -93,21 +93,26 @@ def test_unequal_sets_give_the_same_kid_each_time():
     assert first == pytest.approx(kid(real[:30], fake), abs=0.3)
 
 
-def coverage_of(interval, statistic, truth=None, trials=60, n=60, d=6):
-    """Share of samples whose interval holds the mean of the statistic over many samples."""
+def coverage_of(interval, statistic, trials=60, n=60, d=6):
+    """Share of samples whose interval holds the mean of the statistic over many samples; and how wide the
+    intervals are, in those that its deviation over these samples makes."""
     pairs = [(gaussians(n, d, 0.0, 2 * t), gaussians(n, d, 0.4, 2 * t + 1)) for t in range(trials)]
-    truth = np.mean([statistic(*pair) for pair in pairs]) if truth is None else truth
-    return np.mean([low <= truth <= high for low, high in (interval(*pair) for pair in pairs)])
+    values, found = [statistic(*pair) for pair in pairs], np.array([interval(*pair) for pair in pairs])
+    held = (found[:, 0] <= np.mean(values)) & (np.mean(values) <= found[:, 1])
+    return held.mean(), np.diff(found).mean() / (2 * 1.96 * np.std(values))
 
 
 def test_intervals_hold_the_expected_value_about_as_often_as_they_say():
-    assert coverage_of(lambda a, b: kid_interval(a, b, 300), kid) >= 0.85
-    assert coverage_of(lambda a, b: fid_interval(a, b, 15), fid) >= 0.85
+    """And are no wider than that takes, or nothing would ever be apart."""
+    of_kid = coverage_of(lambda a, b: kid_interval(a, b, 300), kid)
+    of_fid = coverage_of(lambda a, b: fid_interval(a, b, 15), fid)
     rng = np.random.default_rng(0)
-    held = [
-        low <= 0.7 <= high for low, high in (mean_interval(rng.random(80) < 0.7, 300) for _ in range(100))
-    ]
-    assert np.mean(held) >= 0.85
+    shares = rng.random((100, 80)) < 0.7
+    found = np.array([mean_interval(share, 300) for share in shares])
+    held = ((found[:, 0] <= 0.7) & (found[:, 1] >= 0.7)).mean()
+    of_mean = held, np.diff(found).mean() / (2 * 1.96 * shares.mean(1).std())
+    for held, width in (of_kid, of_fid, of_mean):
+        assert held >= 0.85 and 0.7 < width < 1.4, (held, width)
 
 
 def test_intervals_hold_their_estimate():

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from lib.base import BaseError, load_base
-from lib.datasets import load_images
 from lib.embedding import Embedding, EmbeddingError, split_prompt
 from lib.inversion import InversionSettings, invert, train
 from lib.sampling import generate, inpaint
@@ -89,10 +88,11 @@ def test_automatic1111_5715_no_nan_in_half_precision(dtype):
 
 
 def test_rinongal_61_words_beside_the_token_are_heard(base, pictures):
-    """There an overfitted embedding drowns the prompt. Here the words still move the text states."""
-    learned = invert(base, pictures, "<x>", **SMALL)
-    alone, among = base.embed(["<x>", "red circle , <x>"], {"<x>": learned.vectors})
-    assert (alone - among).abs().max() > 0.1
+    """There an overfitted embedding drowns the prompt. Here words beside it still colour the picture."""
+    learned = {"n": 1, "steps": 4, "embeddings": (invert(base, pictures, "<x>", **SMALL),)}
+    captions = ("plain red , <x>", "plain blue , <x>")
+    red, blue = (generate(base, caption, **learned).mean((0, 2, 3)) for caption in captions)
+    assert red[0] - red[2] > blue[0] - blue[2] + 0.2
 
 
 def test_diffusers_5364_the_loss_on_held_out_images_is_reported(base, pictures):
@@ -105,12 +105,6 @@ def test_diffusers_3880_what_is_not_masked_stays_as_it_was(base, pictures):
     mask[30:34, 30:34] = True
     painted = inpaint(base, "red circle", pictures[0], mask, steps=2, blur=0)
     assert torch.equal(painted[0][:, ~mask], pictures[0][:, ~mask])
-
-
-def test_a_mirrored_heart_is_never_trained_on_unasked(base):
-    """diffusers' script flips half of the images whether one wants it or not."""
-    assert InversionSettings("<x>").flip is False
-    assert not np.array_equal(*(load_images("phantom:chest", 1).images[..., ::d] for d in (1, -1)))
 
 
 def test_a_token_inside_a_word_is_a_word():

@@ -14,7 +14,7 @@ from lib.autoencoder import build_autoencoder, set_encoder, train_decoder
 from lib.base import load_base
 from lib.mini import build_text_encoder, build_tokenizer, export
 from lib.painting import render
-from lib.pretrain import Trainer, stages
+from lib.pretrain import PretrainError, Trainer, stages
 from lib.scenes import sample_scene
 from lib.shards import Phase, PretrainSettings
 from lib.world import kind, vocabulary
@@ -243,3 +243,25 @@ def test_the_text_encoder_starts_out_knowing_where_a_word_stands(tokenizer):
     weights = torch.linalg.lstsq(x[:40].flatten(0, 1), place[:40].flatten()[:, None]).solution
     error = (x[40:].flatten(0, 1) @ weights)[:, 0] - place[40:].flatten()
     assert 1 - error.var() / place.var() > 0.8
+
+
+def test_a_folder_begun_with_other_settings_is_refused(tmp_path):
+    """What is there would be taken for what was asked for, and the recipe tell of it what is not so."""
+    list(stages(tmp_path / "work", tmp_path / "model", replace(TINY, samples=0)))
+    list(stages(tmp_path / "work", tmp_path / "model", replace(TINY, samples=0)))  # as before torchrun
+    assert list(stages(tmp_path / "work", tmp_path / "model", replace(TINY, samples=4, rate=1e-4)))
+    for change in ({"seed": 1}, {"scenes": 9}, {"decoder_samples": 8}, {"optimizer": "muon"}):
+        ((name, value),) = change.items()
+        with pytest.raises(PretrainError, match=f"begun with {name} = .*, not {value}: name another folder"):
+            list(stages(tmp_path / "work", tmp_path / "model", replace(TINY, **change)))
+
+
+def test_a_training_that_ran_away_leaves_the_last_checkpoint(tmp_path, tokenizer, monkeypatch):
+    trained(tmp_path, tokenizer, 4)
+    before = (tmp_path / "diffusion.pt").read_bytes()
+    lost = torch.tensor(float("nan"))
+    monkeypatch.setattr(Trainer, "_update", lambda self, *_: lost)
+    trainer = Trainer(replace(TINY, samples=12), tokenizer, tmp_path / "diffusion.pt")
+    with pytest.raises(PretrainError, match="the loss is nan after 8 samples: lower the rate"):
+        list(trainer.run(*made(), every=100, save_every=4))
+    assert (tmp_path / "diffusion.pt").read_bytes() == before

@@ -18,6 +18,7 @@ from lib.privacy import (
     NOTHING,
     SPACES,
     Audit,
+    _losses,
     audit_row,
     audits,
     capacity,
@@ -124,6 +125,13 @@ def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, step
     assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
     again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
     assert again == row
+
+
+@pytest.mark.slow
+def test_the_shadow_was_trained_on_others(base, task, runs_folder):
+    audit = Audit("embedding", 2, 6, 2)
+    own, shadow = _losses(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, task.train)
+    assert len(own) == len(task.train) + len(task.real) and (own != shadow).all()
 
 
 @pytest.mark.slow

@@ -40,13 +40,13 @@ def test_the_order_is_that_of_the_calls(base, monkeypatch):
     found = sweep(base, [partial(pid, n=n) for n in range(6)])
     assert [n for _, n, _ in found] == list(range(6))
     assert os.getpid() not in {process for process, *_ in found}
-    assert {threads for *_, threads in found} == {max(1, os.cpu_count() // 2)}
+    assert {threads for *_, threads in found} == {max(1, joblib.cpu_count() // 2)}
 
 
 def test_two_workers_give_what_one_gives(base, tmp_path, monkeypatch):
     found = {}
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, os.cpu_count() // 2))  # as each of two workers has
+    torch.set_num_threads(max(1, joblib.cpu_count() // 2))  # as each of two workers has
     for n in ("1", "2"):
         monkeypatch.setenv("MDB_RUNS", str(tmp_path / n))
         monkeypatch.setenv("MDB_WORKERS", n)
