@@ -92,14 +92,16 @@ def audit_row(
     seed: int,
     classifier_steps: int = 150,
 ) -> dict:
-    """One row: ratio_<space>, chance_<space>_low and _high, closer_<space>, auc_<attack> with its interval.
+    """One row: ratio_<space>, chance_<space>_low and _high, closer_<space>, auc_<attack> with its interval,
+    null_<attack> likewise.
 
     ratio: geometric mean over generated images of the distance to the nearest training image / to the nearest
     of as many held-out ones; 1 where the training images are no nearer. chance: what 95 % of random divisions
     into training and held-out images give, so that a ratio below says that it was these.
     closer: share of generated images with a ratio below 1. The space "classifier", of one trained for
     `classifier_steps` updates, only where there are healthy images. auc: of training against held-out images
-    by the attack; 0.5 is a guess.
+    by the attack; 0.5 is a guess. null: the same of training images that this embedding did not see, where
+    it saw but some: what tells the splits apart and not who was trained on.
     """
     key = {
         "base": base.digest,
@@ -130,14 +132,26 @@ def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps
         row |= {f"chance_{space}_high": high, f"closer_{space}": float((ratios < 1).mean())}
         if space == "base":
             near = [-cdist(part, seen[0]).min(1) for part in seen[1:]]
-    labels = np.repeat([1, 0], [len(members), len(held)])
+    row |= _areas("auc", members, held, {"pictures": np.concatenate(near)} | _guesses(losses))
+    unseen = task.train.subset(np.flatnonzero(~np.isin(task.train.ids, members.ids)))
+    if audit.kind == "embedding" and len(unseen):
+        losses = _losses(base, task, settings, drawing, audit, seed, unseen)
+        row |= _areas("null", unseen, held, _guesses(losses))
+    return row
+
+
+def _guesses(losses) -> dict[str, np.ndarray]:
+    """Attack by the losses of `_losses` -> a score of each image, the higher the likelier to be a member."""
+    return {} if losses is None else {"loss": -losses[0], "shadow": losses[1] - losses[0]}
+
+
+def _areas(prefix, members, held, scores) -> dict[str, float]:
+    """The AUC of each attack, of members against held-out images, with its interval over patients."""
+    labels, row = np.repeat([1, 0], [len(members), len(held)]), {}
     patients, _ = pd.factorize(np.array([*members.patients, *held.patients]))
-    scores = {"pictures": np.concatenate(near)}
-    if losses is not None:
-        scores |= {"loss": -losses[0], "shadow": losses[1] - losses[0]}
     for attack, values in scores.items():
-        area = auc_interval(labels, values, patients)
-        row |= {f"auc_{attack}": area.value, f"auc_{attack}_low": area.low, f"auc_{attack}_high": area.high}
+        area, name = auc_interval(labels, values, patients), f"{prefix}_{attack}"
+        row |= {name: area.value, f"{name}_low": area.low, f"{name}_high": area.high}
     return row
 
 

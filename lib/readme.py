@@ -135,7 +135,12 @@ def evidence(results: Path) -> str:
 
 
 #: What is told of an audit, and what stands in brackets after it: its interval, or what chance gives.
-_ATTACKS = {"auc_shadow": "auc_shadow", "auc_pictures": "auc_pictures", "ratio_base": "chance_base"}
+_ATTACKS = {
+    "auc_shadow": "auc_shadow",
+    "null_shadow": "null_shadow",
+    "auc_pictures": "auc_pictures",
+    "ratio_base": "chance_base",
+}
 
 
 def privacy(results: Path) -> str:
@@ -146,15 +151,12 @@ def privacy(results: Path) -> str:
         full = table[(table.auc_shadow.notna() | nothing) & table.vectors.isin((0, table.vectors.max()))]
         for _, r in full.drop_duplicates(["dataset", "kind", "n_train"]).iterrows():
             what = f"{r.vectors} vectors" if r.vectors else r.kind
-            cells = [
-                _span(r[name], r[f"{reach}_low"], r[f"{reach}_high"], 2)
-                if f"{reach}_low" in r
-                else f"{r[name]:.2f}"
-                for name, reach in _ATTACKS.items()
-            ]
+            parts = [(name, f"{reach}_low", f"{reach}_high") for name, reach in _ATTACKS.items()]
+            cells = [_span(*(r.get(part, np.nan) for part in found), 2) for found in parts]
             rows.append((f"{r.dataset}, {r['class']}", what, r.n_train, *cells, r.n_held))
     names = (
         "AUC by loss less a shadow's",
+        "the same of images that it did not see",
         "AUC by generated images",
         "distance, training / held-out (by chance)",
     )

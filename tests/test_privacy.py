@@ -8,9 +8,10 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
+from lib.auc import auc
 from lib.datasets import load_images
 from lib.embedding import Embedding
-from lib.fidelity import Drawing, Task
+from lib.fidelity import Drawing, Task, chosen_images
 from lib.inversion import InversionSettings
 from lib.privacy import (
     CONTROL,
@@ -125,6 +126,21 @@ def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, step
     assert 0 <= row["auc_pictures"] <= 1 and ("auc_loss" in row) == (kind == "embedding")
     again = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), audit, 0, 4)
     assert again == row
+
+
+@pytest.mark.slow
+def test_images_that_were_not_seen_are_no_better_guessed_than_by_chance(base, task, runs_folder):
+    """Of two images of six, by twenty times the updates that the others of these tests have."""
+    given = replace(SETTINGS, steps=40, vectors=16), Drawing(5, 2.0, 1, "ddim"), Audit("embedding", 16, 2, 40)
+    row = audit_row(base, task, *given, 0, 4)
+    assert row["auc_shadow"] > row["null_shadow"] + 0.2
+    unseen = task.train.subset([i for i in range(6) if i not in chosen_images(6, 2, 0)])
+    own, shadow = _losses(base, task, *given, 0, unseen)
+    expected = auc(np.repeat([1, 0], [4, len(task.real)]), shadow - own)
+    assert row["null_shadow"] == pytest.approx(float(expected))
+    assert row["null_shadow_low"] <= row["null_shadow"] <= row["null_shadow_high"]
+    whole = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), Audit("embedding", 2, 6, 2), 0, 4)
+    assert "null_shadow" not in whole
 
 
 @pytest.mark.slow
