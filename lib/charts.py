@@ -10,7 +10,7 @@ from lib.figures import COLOURS, panels
 _WAYS = {"AND": "#0072B2", "vectors": "#D55E00"}
 _QUANTITIES = {
     "ctr": "cardiothoracic ratio",
-    "area": "nucleus area, share of the picture",
+    "area": "nucleus area,\nshare of the picture",
     "conspicuity": "lesion conspicuity",
 }
 _CONDITIONS = {
@@ -37,7 +37,8 @@ def interpolation_chart(table, levels):
             sns.lineplot(rows, x="weight", y="value", color=colour, label=way, seed=0, ax=ax, legend=False)
         for level, text in zip(levels[name], ("healthy", label), strict=True):
             ax.axhline(level, color="0.3", ls=":", lw=1)
-            ax.annotate(f"real: {text}", (0, level), (2, 2), textcoords="offset points", size=5, color="0.3")
+            at = {"xytext": (2, 2), "textcoords": "offset points"}
+            ax.annotate(f"images: {text}", (0, level), **at, size=5, color="0.3")
         n = part.noise.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="weight of the disease")
         ax.set_ylabel(_QUANTITIES.get(quantity, quantity))
@@ -93,9 +94,8 @@ def contrast_chart(table, summary):
         for at, shape in enumerate(part["shape"].unique()):
             ax.hlines(limits[shape], at - 0.45, at + 0.45, color="0.4", ls="--", lw=0.8)
         n = part.image.nunique()
-        ax.set(
-            title=f"{name}, {label} (n = {n})", xlabel="", ylabel=f"contrast in the mask, {part.unit.iloc[0]}"
-        )
+        ax.set(title=f"{name}, {label} (n = {n})", xlabel="")
+        ax.set_ylabel(f"contrast in the mask,\n{part.unit.iloc[0]}")
     dots, names = axes[0, 0].get_legend_handles_labels()
     axes[0, 0].get_legend().remove()
     fig.legend(dots, names, loc="outside lower center", ncols=len(names))

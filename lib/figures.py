@@ -101,9 +101,8 @@ def image_blocks(rows, headings, width=6.9):
     """Sheets side by side: rows [(label, [images, images, ...]), ...] under one heading a column."""
     shape = np.asarray(rows[0][1][0]).shape
     side = width * 0.85 / (len(headings) * shape[0])
-    fig, axes = plt.subplots(
-        len(rows), len(headings), figsize=(width, side * len(rows) + 0.25), squeeze=False
-    )
+    size = (width, side * len(rows) + 0.25)
+    fig, axes = plt.subplots(len(rows), len(headings), figsize=size, squeeze=False, layout="compressed")
     for i, (label, blocks) in enumerate(rows):
         for ax, images, heading in zip(axes[i], blocks, headings, strict=True):
             show_images(ax, images, title=heading if i == 0 else None)

@@ -55,7 +55,9 @@ def guidance_chart(by_guidance, by_steps):
     seconds.set_minor_formatter(NullFormatter())
     control = Line2D([], [], color="0.3", ls="none", marker="x", ms=4, mew=1, label="untrained vectors")
     floor = Line2D([], [], color="0.3", ls="--", lw=0.8, label="real images")
-    axes[0, 0].legend(handles=[*axes[0, 0].get_legend_handles_labels()[0], control, floor], fontsize=6)
+    shown = [*axes[0, 0].get_legend_handles_labels()[0], control, floor]
+    below = {"loc": "lower right", "bbox_to_anchor": (1, 0.08)}  # of the lines, above that of real images
+    axes[0, 0].legend(handles=shown, fontsize=5, ncols=2, **below)
     axes[1, 0].legend(fontsize=6)
     n = drawn.iloc[0]
     axes[0, 0].set_title(f"KID (n = {n.n_real} real, {n.n_fake} drawn)")
