@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import os
 import re
 import types
 import typing
@@ -246,14 +247,14 @@ def resolve(path: str | Path) -> Path:
 
     Notebooks work in notebooks/ and mean ROOT, as do the commands that start them.
     """
-    path, here = Path(path).expanduser(), Path.cwd()
+    path, here = Path(os.path.expanduser(path)), Path.cwd()
     found = path if here == ROOT / "notebooks" else here / path
     return (found if found.is_absolute() and found.exists() else ROOT / path).resolve()
 
 
 def located(path: str | Path) -> Path:
     """`path` as seen from the working folder; from ROOT if only there is such a one."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     return ROOT / path if not path.exists() and (ROOT / path).exists() else path
 
 

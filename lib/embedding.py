@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -111,7 +112,7 @@ class Embedding:
         embedding gives the same bytes. In a1111 and kohya files the file's name is the token.
         `dtype` None keeps `self.dtype`. Raises EmbeddingError where float16 would overflow.
         """
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))
         chosen = replace(self, dtype=dtype or self.dtype)
         numbers = chosen.vectors.to(chosen.dtype)
         if not torch.isfinite(numbers).all():
@@ -126,7 +127,7 @@ class Embedding:
         The token is `token` if given; else a diffusers file's key; else the file's name in angle
         brackets, since the names inside the other formats are not to be trusted.
         """
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))
         stored = files.read(path)
         token = token or stored.key or _token_of(path)
         dtype = stored.vectors.dtype

@@ -36,7 +36,7 @@ def select(folder: Path, only: str | None) -> list[Path]:
 def absolute(name: str, value: Any) -> Any:
     """A path typed on the command line, as seen from the notebooks' working folder."""
     if isinstance(value, str) and (name in INPUTS or "/" in value):
-        path = Path(value).expanduser()
+        path = Path(os.path.expanduser(value))
         if path.exists() or value.startswith(("./", "../", "~")):
             return str(path.resolve())
         return specs.absolute(value)  # "chexpert:my/folder"

@@ -45,7 +45,7 @@ class DiskFullError(UserError):
 def runs_root() -> Path:
     """runs/ in the repository, or the folder named by the environment variable MDB_RUNS."""
     named = os.environ.get("MDB_RUNS")
-    return Path(named).expanduser().absolute() if named else ROOT / "runs"
+    return Path(os.path.expanduser(named)).absolute() if named else ROOT / "runs"
 
 
 def timings() -> dict[str, float]:
@@ -171,6 +171,11 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
             if waiting:
                 waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: its file system locks no files ({error.strerror}): name another folder in "
+                "the environment variable MDB_RUNS"
+            ) from error
         yield
 
 

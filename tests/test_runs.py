@@ -13,7 +13,10 @@ import time
 import pytest
 
 from lib import runs
+from lib.base import load_base
 from lib.config import ROOT
+from lib.datasets import load_images
+from lib.embedding import Embedding
 from lib.errors import UserError
 from lib.runs import DiskFullError, Run, atomic_write, cached, code_digest, path_digest
 
@@ -251,3 +254,20 @@ def test_path_digest_follows_contents(tmp_path):
     renamed = path_digest(tmp_path)
     (tmp_path / "b").write_text("1")
     assert path_digest(tmp_path) not in (first, renamed)
+
+
+def test_a_file_system_that_locks_no_files_is_one_line(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(UserError, match="its file system locks no files .No locks available.: name another"):
+        cached("things", 1, lambda folder: None, tmp_path)
+
+
+def test_a_home_of_nobody_is_a_folder_that_is_not_there():
+    for read in (lambda: load_base("~nosuchuser/models"), lambda: load_images("~nosuchuser/images")):
+        with pytest.raises(UserError, match="~nosuchuser"):
+            read()
+    with pytest.raises(UserError, match="~nosuchuser"):
+        Embedding.load("~nosuchuser/file.safetensors")
