@@ -51,7 +51,13 @@ def delong(labels, scores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def delong_test(labels, a, b) -> tuple[float, float]:
-    """(AUC of b less AUC of a, two-sided p value) for two classifiers scored on the same cases [n]."""
+    """(AUC of b less AUC of a, two-sided p value) for two classifiers scored on the same cases [n].
+
+    Of a single case of either class nothing is known of the spread: p is nan.
+    """
+    labels, _ = _checked(labels, a)
+    if min(labels.sum(), (~labels).sum()) < 2:
+        return float(auc(labels, b) - auc(labels, a)), float("nan")
     areas, covariance = delong(labels, np.stack([a, b]))
     difference = float(areas[1] - areas[0])
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]

@@ -123,3 +123,11 @@ def test_roc_curve_has_the_area_it_should():
 def test_what_has_no_curve_is_named(labels, scores, said):
     with pytest.raises(AucError, match=said):
         auc(labels, scores)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_case_of_a_class_has_no_p_value():
+    difference, p = delong_test([1, 0, 0], [0.2, 0.1, 0.3], [0.4, 0.1, 0.3])
+    assert difference == 0.5 and np.isnan(p)
+    found = compare([1, 0, 0], [0.2, 0.1, 0.3], [0.4, 0.1, 0.3], resamples=50)
+    assert found.difference.value == 0.5 and np.isnan(found.p_values).all()
