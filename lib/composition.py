@@ -124,7 +124,8 @@ def ratios(name: str, found, resamples: int = 2000, seed: int = 0) -> pd.DataFra
     picture is added to each count, so that a finding never seen without being asked for divides by more than
     nothing; one that is seen in no picture at all has no ratio: nan. The interval is that of two independent
     shares (Jeffreys); since combinations share their noises, each counts as the fewer independent pictures
-    that its variance over noises comes to (Korn and Graubard 1998).
+    that its variance over noises comes to (Korn and Graubard 1998). Where none or all show a finding, nothing
+    tells how alike combinations are, and they count as one.
     """
     rng, rows = np.random.default_rng(seed), []
     for way in dict.fromkeys(way for way, _ in found):
@@ -162,7 +163,7 @@ def _matched(combinations, finding):
 def _shares(present, weights, rng, resamples):
     """Draws of a weighted share, of what is seen in pictures [combinations, noises]."""
     noises = weights @ present
-    share, size, effect = noises.mean(), present.size, len(present)  # all alike: as if of one combination
+    share, size, effect = noises.mean(), present.size, len(present)
     if 0 < share < 1:
         effect = max(1.0, noises.var(ddof=1) / len(noises) * size / (share * (1 - share)))
     seen, size = share * size / effect, size / effect

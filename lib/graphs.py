@@ -55,12 +55,14 @@ class Recorded:
 @contextmanager
 def _collected():
     """Collects garbage before and none inside: an old graph that goes meanwhile would spoil the new one."""
+    collects = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def loss_of(base):

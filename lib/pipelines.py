@@ -79,7 +79,6 @@ def _read(where: Path | str, dtype: torch.dtype):
     from diffusers import StableDiffusionPipeline  # late: its import gives advice, too
 
     local, parts, missing = isinstance(where, Path), {}, []
-    variant = _only_variant(where) if local else None
     for name, kind in NETWORKS.items():
         # Both libraries draw at random what a file lacks, and only this report says so to a program.
         parts[name], report = kind.from_pretrained(
@@ -87,7 +86,7 @@ def _read(where: Path | str, dtype: torch.dtype):
             subfolder=name,
             dtype=dtype,
             local_files_only=local,
-            variant=variant,
+            variant=_only_variant(where / name) if local else None,
             output_loading_info=True,
         )
         missing += [f"{name}.{key}" for key in sorted(report["missing_keys"])]
@@ -103,8 +102,8 @@ def _read(where: Path | str, dtype: torch.dtype):
 
 
 def _only_variant(folder: Path) -> str | None:
-    """ "fp16" where the U-Net's weights are there in half precision only, as some downloads are."""
-    files = [path.name for path in (folder / "unet").glob("*.safetensors")]
+    """ "fp16" where a part's weights are there in half precision only, as some downloads are."""
+    files = [path.name for ending in ("safetensors", "bin") for path in folder.glob(f"*.{ending}")]
     return "fp16" if files and all(".fp16" in name for name in files) else None
 
 

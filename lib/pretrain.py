@@ -39,6 +39,7 @@ from lib.graphs import Recorded
 from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
 from lib.pipelines import read_pipeline
 from lib.products import attend_plainly
+from lib.runs import path_digest
 from lib.shards import PretrainRecord, PretrainSettings, replace_file, shard_names, write_shard
 from lib.world import kind
 
@@ -262,25 +263,28 @@ def stages(folder, target, settings, device="cpu", start=None):
 
     start: a pipeline folder of the same recipe to train further, its autoencoder as it is.
     Yields the records of each, and keeps them in folder/log.jsonl for `log_of`. Raises PretrainError where
-    `folder` was begun with other settings than those in FREE.
+    `folder` was begun with other settings, those in FREE apart, or another start.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_settings(folder / "settings.json", settings)
+    _check_settings(folder, settings, start)
     with (folder / "log.jsonl").open("a") as log:
         for record in _stages(folder, target, settings, device, start):
             print(json.dumps(asdict(record)), file=log, flush=True)
             yield record
 
 
-def _check_settings(path, settings):
+def _check_settings(folder, settings, start):
     wanted = {name: value for name, value in plain(settings).items() if name not in FREE}
+    wanted["start"] = None if start is None else path_digest(Path(start))
+    path = folder / "settings.json"
+    if not path.exists() and (folder / "scenes").exists():
+        raise PretrainError(f"{folder}: begun with settings that nothing tells: name another folder")
     known = json.loads(path.read_text()) if path.exists() else wanted
     for name, value in wanted.items():
-        if known.get(name) != value:
-            raise PretrainError(
-                f"{path.parent}: begun with {name} = {known.get(name)}, not {value}: name another folder"
-            )
+        if known[name] != value:
+            begun = f"{name} = {known[name]}"
+            raise PretrainError(f"{folder}: begun with {begun}, not {value}: name another folder")
     replace_file(path, lambda part: part.write_text(json.dumps(known)))
 
 

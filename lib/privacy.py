@@ -100,8 +100,8 @@ def audit_row(
     into training and held-out images give, so that a ratio below says that it was these.
     closer: share of generated images with a ratio below 1. The space "classifier", of one trained for
     `classifier_steps` updates, only where there are healthy images. auc: of training against held-out images
-    by the attack; 0.5 is a guess. null: the same of training images that this embedding did not see, where
-    it saw but some: what tells the splits apart and not who was trained on.
+    by the attack; 0.5 is a guess. null: the same of training images, of patients of whom this embedding
+    saw none, where it saw but some: what tells the splits apart and not who was trained on.
     """
     key = {
         "base": base.digest,
@@ -133,7 +133,7 @@ def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps
         if space == "base":
             near = [-cdist(part, seen[0]).min(1) for part in seen[1:]]
     row |= _areas("auc", members, held, {"pictures": np.concatenate(near)} | _guesses(losses))
-    unseen = task.train.subset(np.flatnonzero(~np.isin(task.train.ids, members.ids)))
+    unseen = task.train.subset(np.flatnonzero(~np.isin(task.train.patients, members.patients)))
     if audit.kind == "embedding" and len(unseen):
         losses = _losses(base, task, settings, drawing, audit, seed, unseen)
         row |= _areas("null", unseen, held, _guesses(losses))

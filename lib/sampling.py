@@ -191,14 +191,21 @@ def _scheduler(base, sampler, steps):
     if steps > total:
         raise SamplingError(f"steps = {steps}: at most {total}, the base's own")
     scheduler = SAMPLERS[sampler].from_config(config)
-    scheduler.set_timesteps(steps, device=base.device)
-    # A spacing in whole timesteps may leave out the noisiest of them, or begin with one too many.
-    if not 0.9 * total <= scheduler.timesteps[0] + total / steps or scheduler.timesteps[0] >= total:
+    if not _begins_in_noise(scheduler, steps, total):
+        fewer = next(n for n in range(steps - 1, 0, -1) if _begins_in_noise(scheduler, n, total))
         raise SamplingError(
-            f"steps = {steps}: the base's {total} timesteps do not divide into so many: take "
-            f"{total // max(2, -(-total // steps))}"
+            f"steps = {steps}: so spaced, they leave out the noisiest of the base's {total}: take {fewer}"
         )
+    scheduler.set_timesteps(steps, device=base.device)
     return scheduler
+
+
+def _begins_in_noise(scheduler, steps, total):
+    """Whether so many steps begin where an image is noise: spaced by whole timesteps they may begin too late,
+    or at one timestep too many."""
+    scheduler.set_timesteps(steps)
+    first = float(scheduler.timesteps[0])
+    return 0.85 * total <= first + total / steps and first < total
 
 
 @torch.no_grad()

@@ -61,11 +61,6 @@ class Latest:
                 self._thread = threading.Thread(target=self._work, daemon=True)
                 self._thread.start()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a job is at work or waits."""
-        return self._thread is not None
-
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is left to do; False if it took longer than that."""
         thread = self._thread
@@ -129,9 +124,7 @@ class Panel(w.VBox):
 
     def say(self, kind: str, text: str) -> None:
         """The state line: kind is ready, busy or error."""
-        role = "alert" if kind == "error" else "status"
-        style = f"color:{_COLOURS[kind]};min-height:1.4em;line-height:1.4em;white-space:normal"
-        self.state.value = f'<div class="mdb-{kind}" role="{role}" style="{style}">{html.escape(text)}</div>'
+        self.state.value = line(kind, text, f"mdb-{kind}")
 
     def _redraw(self, drawing):
         started = time.perf_counter()
@@ -141,8 +134,9 @@ class Panel(w.VBox):
         self.links.value = link("Download the picture", f"{self.name}.png", data, "image/png")
         self.say("ready", f"drawn in {time.perf_counter() - started:.2f} s")
 
-    def guarded(self, job: Callable[[], None], alone: bool = False) -> None:
-        """Runs `job` here and now; what it raises becomes the state line."""
+    def guarded(self, job: Callable[[], None], alone: bool = False, say=None) -> None:
+        """Runs `job` here and now; what it raises becomes the state line, or is told to say(kind, text)."""
+        say = say or self.say
         try:
             if alone:
                 with _model:
@@ -150,10 +144,10 @@ class Panel(w.VBox):
             else:
                 job()
         except UserError as error:
-            self.say("error", str(error))
+            say("error", str(error))
         except Exception as error:  # noqa: BLE001 - a thread has nobody above it to tell
             logging.getLogger(__name__).exception("%s failed", self.name)
-            self.say("error", f"{type(error).__name__}: {error}")
+            say("error", f"{type(error).__name__}: {error}")
 
 
 def _fail(error):
@@ -163,6 +157,13 @@ def _fail(error):
 def model_lock() -> threading.Lock:
     """Held by the demo that computes, so that none waits long for two that share the cores."""
     return _model
+
+
+def line(kind: str, text: str, name: str = "") -> str:
+    """HTML of a line that says how something stands: kind is ready, busy or error; name: its class."""
+    role = "alert" if kind == "error" else "status"
+    style = f"color:{_COLOURS[kind]};min-height:1.4em;line-height:1.4em;white-space:normal"
+    return f'<div class="{name}" role="{role}" style="{style}">{html.escape(text)}</div>'
 
 
 def png(image) -> bytes:

@@ -31,7 +31,8 @@ class Train(Panel):
 
     keep: called with the Embedding that was learned, also when it was stopped early or failed on the way;
     its file is in runs/explore, beside those before it. The loss, previews from one noise, and the time left
-    are shown as it goes. Of two demos one trains: a new one stops the one before, whose buttons may be gone.
+    are shown as it goes. Of two demos one trains: one that is made or started stops the other, whose buttons
+    may be gone.
     """
 
     _newest: "Train | None" = None
@@ -46,9 +47,7 @@ class Train(Panel):
     ):
         self._base, self._settings, self._keep = base, settings, keep
         self._preview_steps, self._stop = preview_steps, threading.Event()
-        if Train._newest is not None:
-            Train._newest._stop.set()
-        Train._newest = self
+        self._take_over()
         self.learned: Embedding | None = None
         self.folder = wide(w.Text(dataset, description="folder of images"), "36em")
         self.n = wide(w.BoundedIntText(100, min=1, max=100_000, description="images a class"), "16em")
@@ -70,10 +69,16 @@ class Train(Panel):
         self.start.on_click(self.begin)
         self.stop.on_click(self._halt)
 
+    def _take_over(self):
+        if Train._newest not in (None, self):
+            Train._newest._stop.set()
+        Train._newest = self
+
     def begin(self, _button=None) -> None:
         """Starts training as the controls stand."""
         if self.start.disabled:
             return
+        self._take_over()
         self._stop.clear()
         self.start.disabled, self.stop.disabled = True, False
         self.work(self._train, alone=False)  # it shares the model: between two records others may draw

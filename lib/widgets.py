@@ -18,7 +18,7 @@ from lib.embedding import Embedding, holds_token
 from lib.errors import UserError
 from lib.sampling import generate
 from lib.widget_inpaint import Inpaint
-from lib.widget_parts import Panel, WithTextStates, sampling_controls, sheet, values, wide
+from lib.widget_parts import Panel, WithTextStates, line, sampling_controls, sheet, values, wide
 from lib.widget_train import Train
 
 __all__ = ["Compose", "DemoError", "Inpaint", "Interpolate", "Prompt", "Train"]
@@ -142,18 +142,19 @@ class Prompt(Panel):
         self.caption = wide(w.Textarea(caption, description="caption", rows=2), "46em")
         self.file = wide(w.Text(description="embedding file", placeholder="path/to/name.safetensors"), "36em")
         self.load, self.upload = w.Button(description="Load"), w.FileUpload(accept=".safetensors,.pt,.bin")
-        self.known, self.go = w.HTML(), w.Button(description="Draw", button_style="primary")
+        self.told, self.known = w.HTML(), w.HTML()
+        self.go = w.Button(description="Draw", button_style="primary")
         self.n = wide(w.IntSlider(n, min=1, max=8, description="pictures"))
         self.sampling = sampling_controls(**sampling)
         files = w.HBox([self.file, self.load, self.upload])
         super().__init__(
-            [self.caption, files, self.known, *self.sampling.values(), self.n, self.go], "prompt"
+            [self.caption, files, self.told, self.known, *self.sampling.values(), self.n, self.go], "prompt"
         )
         for embedding in (library or {}).values():
             self.add(embedding)
         # At once and not in the worker, whose waiting jobs give way to newer ones: no file may be dropped.
-        self.load.on_click(lambda _: self.guarded(self._load_named))
-        self.upload.observe(lambda _: self.guarded(self._load_uploaded), "value")
+        self.load.on_click(lambda _: self.guarded(self._load_named, say=self._tell))
+        self.upload.observe(lambda _: self.guarded(self._load_uploaded, say=self._tell), "value")
         self.go.on_click(self.refresh)
         self.refresh()
 
@@ -201,5 +202,9 @@ class Prompt(Panel):
         embedding = Embedding.load(path)
         embedding.check_width(self._base.token_width, self._base.name)
         self.add(embedding)
-        told = f"{embedding.token} loaded, {len(embedding.vectors)} vectors: write it in a caption"
-        self.say("busy" if self._latest.busy else "ready", told)
+        count = len(embedding.vectors)
+        self._tell("ready", f"{embedding.token} loaded, {count} vectors: write it in a caption")
+
+    def _tell(self, kind, text):
+        """What came of a file, beside its controls: the state line is the drawing's."""
+        self.told.value = line(kind, text)

@@ -254,6 +254,11 @@ def test_a_folder_begun_with_other_settings_is_refused(tmp_path):
         ((name, value),) = change.items()
         with pytest.raises(PretrainError, match=f"begun with {name} = .*, not {value}: name another folder"):
             list(stages(tmp_path / "work", tmp_path / "model", replace(TINY, **change)))
+    with pytest.raises(PretrainError, match="begun with start = None, not [0-9a-f]+: name another folder"):
+        list(stages(tmp_path / "work", tmp_path / "second", TINY, start=tmp_path / "model"))
+    (tmp_path / "work" / "settings.json").unlink()
+    with pytest.raises(PretrainError, match="begun with settings that nothing tells"):
+        list(stages(tmp_path / "work", tmp_path / "model", TINY))
 
 
 def test_a_training_that_ran_away_leaves_the_last_checkpoint(tmp_path, tokenizer, monkeypatch):

@@ -129,7 +129,7 @@ def test_a_row_has_every_distance_and_attack(base, task, runs_folder, kind, step
 
 
 @pytest.mark.slow
-def test_images_that_were_not_seen_are_no_better_guessed_than_by_chance(base, task, runs_folder):
+def test_images_that_were_not_seen_are_guessed_by_chance(base, task, runs_folder):
     """Of two images of six, by twenty times the updates that the others of these tests have."""
     given = replace(SETTINGS, steps=40, vectors=16), Drawing(5, 2.0, 1, "ddim"), Audit("embedding", 16, 2, 40)
     row = audit_row(base, task, *given, 0, 4)
@@ -138,7 +138,7 @@ def test_images_that_were_not_seen_are_no_better_guessed_than_by_chance(base, ta
     own, shadow = _losses(base, task, *given, 0, unseen)
     expected = auc(np.repeat([1, 0], [4, len(task.real)]), shadow - own)
     assert row["null_shadow"] == pytest.approx(float(expected))
-    assert row["null_shadow_low"] <= row["null_shadow"] <= row["null_shadow_high"]
+    assert row["null_shadow_low"] < 0.5 < row["null_shadow_high"]
     whole = audit_row(base, task, SETTINGS, Drawing(5, 2.0, 1, "ddim"), Audit("embedding", 2, 6, 2), 0, 4)
     assert "null_shadow" not in whole
 

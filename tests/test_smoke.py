@@ -63,7 +63,8 @@ def test_the_inversion_gap_has_every_condition(smoke):
     gap = pd.read_csv(smoke / "results" / "02_textual_inversion-gap.csv")
     conditions = {"empty", "caption", "1 vectors", "4 vectors", "fine-tuned"}
     assert gap.groupby("dataset").condition.agg(set).eq(conditions).all()
-    assert gap.loss.between(0, 5).all()
+    floors, empty = (gap[gap.condition == c].groupby("dataset").loss.mean() for c in ("fine-tuned", "empty"))
+    assert (floors <= empty + 0.01).all()  # it keeps the best of what it is stopped on, where the base is one
 
 
 @pytest.mark.parametrize("stem, by", [("03_embedding_size", "vectors"), ("04_sample_count", "n_train")])

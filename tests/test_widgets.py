@@ -123,22 +123,22 @@ def test_prompt_loads_an_embedding_and_says_what_is_wrong_with_a_file(base, libr
     path = library["chest", "effusion"].save(tmp_path / "mine.pt", "a1111")
     demo.file.value = str(path)
     demo.load.click()
-    assert "&lt;mine&gt; loaded, 2 vectors" in state(demo)
+    assert "&lt;mine&gt; loaded, 2 vectors" in demo.told.value
     demo.caption.value = "<mine>"
     demo.go.click()
     assert not np.array_equal(pixels(demo), before)
 
     bad = {"name": "bad.pt", "content": b"no embedding", "type": "", "size": 12}
     demo.upload.value = (bad | {"last_modified": datetime.now(UTC)},)
-    assert state(demo).count("bad.pt: neither a .safetensors nor a .pt file") == 1
-    assert tempfile.gettempdir() not in demo.state.value
+    assert demo.told.value.count("bad.pt: neither a .safetensors nor a .pt file") == 1
+    assert tempfile.gettempdir() not in demo.told.value and "mdb-ready" in state(demo)
     wide = Embedding(torch.zeros(1, 768), "<wide>").save(tmp_path / "wide.safetensors")
     demo.file.value = str(wide)
     demo.load.click()
-    assert "768 wide" in state(demo)
+    assert "768 wide" in demo.told.value
     upload(demo, wide)
-    assert "wide.safetensors: " in state(demo) and "768 wide" in demo.state.value
-    assert tempfile.gettempdir() not in demo.state.value
+    assert "wide.safetensors: " in demo.told.value and "768 wide" in demo.told.value
+    assert tempfile.gettempdir() not in demo.told.value
 
 
 def upload(demo, path):
@@ -155,7 +155,7 @@ def test_a_file_is_taken_however_busy_the_demo_is_and_whenever_it_comes_again(ba
         upload(demo, path)
         demo.caption.value = "<chest-effusion>"
         demo.refresh()
-        assert "mdb-busy" in demo.state.value
+        assert "mdb-busy" in demo.state.value and "loaded, 2 vectors" in demo.told.value
     assert "mdb-ready" in state(demo) and "chest-effusion" in demo.text.value
     demo.add(replace(library["chest", "healthy"], token="<chest-effusion>"))
     upload(demo, path)
@@ -187,7 +187,7 @@ def test_a_file_is_found_from_the_repository_wherever_the_kernel_is(base, librar
     assert demo.wait(SECONDS)
     demo.file.value = "runs/mine.safetensors"
     demo.load.click()
-    assert "loaded, 2 vectors" in state(demo)
+    assert "loaded, 2 vectors" in demo.told.value
 
 
 def test_a_guidance_that_was_asked_for_is_the_sliders(base):
