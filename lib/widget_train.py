@@ -121,7 +121,7 @@ class Train(Panel):
             kept = self._finish(images, settings, seen[-1])
             self.text.value = html.escape(f"{kept}. {about}")
             if failure is None:
-                self._preview(seen[-1], settings, f"{kept}. {about}")
+                self._preview(seen[-1], settings, about)
                 self._link_pictures()
                 self.say("ready", kept)
         elif failure is None:

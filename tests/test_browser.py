@@ -196,7 +196,7 @@ def test_a_bad_file_is_answered_in_the_widget(page, demo, tmp_path):
     with page.expect_file_chooser() as chooser:
         box.locator(".widget-upload").click()
     chooser.value.set_files(str(bad))
-    error = box.locator(".mdb-error")
+    error = box.get_by_role("alert")
     error.wait_for(state="attached")
     assert "bad.safetensors: neither a .safetensors nor a .pt file" in error.inner_text()
     assert "Traceback" not in box.inner_text() and source(box) == before
