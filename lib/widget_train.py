@@ -112,22 +112,21 @@ class Train(Panel):
         about = _about(images)
         self.text.value = html.escape(about)
         self.say("busy", f"{len(images)} images; the first updates ...")
-        seen, failure = [], None
+        seen = []
         try:
             self._updates(images, settings, seen, about)
-        except Exception as error:  # noqa: BLE001 - whatever it is, what was learned before it is kept
-            failure = error
-        if seen:
-            kept = self._finish(images, settings, seen[-1])
-            self.text.value = html.escape(f"{kept}. {about}")
-            if failure is None:
-                self._preview(seen[-1], settings, about)
-                self._link_pictures()
-                self.say("ready", kept)
-        elif failure is None:
+        except Exception:
+            if seen:
+                self.text.value = html.escape(f"{self._finish(images, settings, seen[-1])}. {about}")
+            raise
+        if not seen:
             self.say("ready", "stopped before the first record: nothing was learned")
-        if failure is not None:
-            raise failure
+            return
+        kept = self._finish(images, settings, seen[-1])
+        self.text.value = html.escape(f"{kept}. {about}")  # should the last pictures fail
+        self._preview(seen[-1], settings, about)
+        self._link_pictures()
+        self.say("ready", kept)
 
     def _updates(self, images, settings, seen, about):
         """Trains until the end or a stop; `seen` gets the records, the vectors of the last one only."""
