@@ -22,7 +22,7 @@ WAYS = {
 }
 
 
-def check(dataset: str | None) -> None:
+def check_findings(dataset: str | None) -> None:
     """Raises ConceptError for a data set of more findings than are combined, before any is learned."""
     if dataset is not None:
         subsets(learned_classes(dataset)[1:])

@@ -150,15 +150,15 @@ class Trainer:
             self.samples += batch
             if self.samples % every < batch or self.samples >= s.samples:
                 self.seconds = before + time.perf_counter() - start
-                loss, running = self._mean(running), []
+                loss, running = self._finite_mean(running), []
                 if self.rank == 0:
                     yield PretrainRecord("diffusion", self.samples, loss, self._rate(), self.seconds)
             if self.rank == 0 and (self.samples % save_every < batch or self.samples >= s.samples):
-                self._mean(running)
+                self._finite_mean(running)
                 self.seconds = before + time.perf_counter() - start
                 self._save()
 
-    def _mean(self, losses):
+    def _finite_mean(self, losses):
         """Their mean, nan of none; raises before anything is kept of a training whose numbers went wrong."""
         loss = float(torch.stack(losses).mean()) if losses else float("nan")
         if losses and not np.isfinite(loss):

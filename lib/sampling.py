@@ -184,8 +184,8 @@ def _scheduler(base, sampler, steps):
         raise SamplingError(f"sampler = {sampler!r}: one of {', '.join(SAMPLERS)}")
     given, total = base.scheduler.config, len(base.alphas_cumprod)
     # What the base leaves open each solver sets itself, as in diffusers; another's defaults are not its own.
-    open_ = given.get("_use_default_values", [])
-    config = {k: v for k, v in given.items() if not k.startswith("_") and k not in open_}
+    left_open = given.get("_use_default_values", [])
+    config = {k: v for k, v in given.items() if not k.startswith("_") and k not in left_open}
     config |= {"num_train_timesteps": total}
     config.setdefault("clip_sample", False)  # DDIM's default clips latents where the base's solver has no say
     if steps > total:

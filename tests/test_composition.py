@@ -7,7 +7,7 @@ from PIL import Image
 
 from lib import composition
 from lib.claims import claims
-from lib.composition import check, pictures, ratios, together
+from lib.composition import check_findings, pictures, ratios, together
 from lib.concepts import ConceptError, Concepts
 
 
@@ -97,9 +97,9 @@ def test_too_many_findings_to_combine_are_told_before_they_are_learned(tmp_path)
     for name in "abcdefg":
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "0.png")
-    check(None)
+    check_findings(None)
     with pytest.raises(ConceptError, match=r"6 findings \(b, c, d, ...\) have 64 combinations: name"):
-        check(str(tmp_path))
+        check_findings(str(tmp_path))
 
 
 def test_few_pictures_beside_none_prove_little():
