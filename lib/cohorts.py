@@ -9,6 +9,7 @@ from lib.classify import Cases
 from lib.datasets import load_images, splits
 from lib.errors import UserError
 from lib.imagesets import ImageSet
+from lib.specs import is_own
 from lib.tasks import training_sets
 
 HELD_SHARE = 0.2  # of the training images, held out where a data set has no split val
@@ -91,8 +92,7 @@ def cohorts(
                 f"{dataset or name}: one class, {parts[0][1]}: name a data set with a healthy class (called "
                 "so, or the first by name) and a diseased one (the last)"
             )
-        phantom = dataset is None or dataset.startswith("phantom:")
-        spec = f"phantom:{name}" if phantom else dataset
+        spec = dataset if is_own(dataset) else f"phantom:{name}"
         labels = parts[0][1], parts[-1][1]
         if "val" in splits(spec):
             validation = _both(spec, labels, n_validation, "val", side, seed)

@@ -13,7 +13,7 @@ from lib.errors import UserError
 from lib.estimators import FINDINGS, QUANTITIES, Reader, is_fitted, reader
 from lib.imagesets import DatasetError, ImageSet
 from lib.inversion import InversionSettings
-from lib.specs import prefix_of
+from lib.specs import is_own, prefix_of
 from lib.sweep import sweep
 from lib.tasks import training_sets
 
@@ -54,7 +54,7 @@ class Concepts:
     @property
     def modality(self) -> str:
         """What its images are of: a phantom's or an archive's; "" of a folder, whatever its name."""
-        return self.name if self.spec.startswith("phantom:") else ARCHIVES.get(prefix_of(self.spec)[0], "")
+        return ARCHIVES.get(prefix_of(self.spec)[0], "") if is_own(self.spec) else self.name
 
     @property
     def healthy(self) -> str:
@@ -106,7 +106,7 @@ def concepts(
     reader_phantoms: those that a reader is fitted on; None: as many as lib.estimators says. Raises
     ConceptError where there is no second class.
     """
-    phantom = dataset is None or dataset.startswith("phantom:")
+    own = is_own(dataset)
     learned: dict[str, tuple[dict, dict]] = {}
     parts = list(training_sets(dataset, n_train, n_validation, base.image_side, seed))
     for (name, label, images, _), run in zip(parts, trained_all(base, parts, settings), strict=True):
@@ -119,12 +119,12 @@ def concepts(
                 "class (called so, or the first by name) and diseased ones"
             )
     how = {"n": reader_phantoms, "side": base.image_side}
-    known = [name for name in learned if phantom and name in QUANTITIES and name in FINDINGS]
+    known = [name for name in learned if not own and name in QUANTITIES and name in FINDINGS]
     calls = [partial(_fit_reader, modality=name, **how) for name in known if not is_fitted(name, **how)]
     sweep(base, calls, "readers of the truth")
     readers = {name: reader(name, **how) for name in known}
     for name, (embeddings, sets) in learned.items():
-        spec = f"phantom:{name}" if phantom else dataset
+        spec = dataset if own else f"phantom:{name}"
         yield Concepts(name, spec, embeddings, sets, readers.get(name))
 
 

@@ -22,7 +22,7 @@ from lib.runs import (
     naming_full_disk,
     path_digest,
 )
-from lib.specs import local_folders
+from lib.specs import is_own, local_folders
 
 #: Modules that run notebooks: no result depends on them, so their change redoes nothing.
 SHELL = {
@@ -105,7 +105,7 @@ class Job:
     def lock(self) -> Path:
         """The file that is held while this notebook runs, by whoever writes the same figures and tables."""
         dataset = self.parameters.get("dataset")
-        real = dataset if isinstance(dataset, str) and not dataset.startswith("phantom:") else None
+        real = dataset if isinstance(dataset, str) and is_own(dataset) else None
         named = digest([str(resolve(str(self.parameters.get("output", ".")))), real])
         return self.folder.parent / f".{self.notebook.stem}-{named[:8]}.lock"
 

@@ -9,7 +9,7 @@ from lib.embedding import Embedding
 from lib.phantoms import MODALITIES
 from lib.progress import outputs
 from lib.runs import atomic_write, runs_root
-from lib.specs import file_name_of, place_of
+from lib.specs import file_name_of, is_own, place_of
 
 
 class Output:
@@ -26,7 +26,7 @@ class Output:
     def __init__(self, root: str, notebook: str, dataset: str | None = None):
         self._root = resolve(root)
         self._notebook, self._written = notebook, []
-        self._real = None if dataset is None or dataset.startswith("phantom:") else _claimed(dataset)
+        self._real = _claimed(dataset) if is_own(dataset) else None
 
     @property
     def real(self) -> bool:

@@ -84,6 +84,11 @@ def place_of(spec: str) -> str:
     return absolute(spec) if prefix_of(spec)[0] else str(resolve(spec))
 
 
+def is_own(dataset: str | None) -> bool:
+    """Whether a notebook's data set is the user's, and not the three phantoms (None) or one of them."""
+    return dataset is not None and prefix_of(dataset)[0] != "phantom"
+
+
 def name_of(spec: str) -> str:
     """What it is called in figures and file names.
 

@@ -8,9 +8,11 @@ import pandas as pd
 from lib.datasets import classes, load_images, split_table, splits
 from lib.imagesets import DatasetError, ImageSet
 from lib.phantoms import MODALITIES
-from lib.specs import name_of
+from lib.specs import is_own, name_of
 
 LONGEST = 90  # characters of a token
+UPDATES = 200  # of an embedding of phantoms
+UPDATES_OWN = 1500  # of one of the user's images, which are harder: prostates come to have a rectum
 MOST_CLASSES = 20  # more are patients, one folder each
 
 
@@ -21,6 +23,13 @@ def image_sets(
     if dataset is None:
         return [(m, load_images(f"phantom:{m}", n, split, side, seed)) for m in MODALITIES]
     return [(name_of(dataset), load_images(dataset, n, split, side, seed, fewer=True))]
+
+
+def updates(steps: int | None, dataset: str | None) -> int:
+    """`steps`, or for None UPDATES_OWN of a data set of the user's and UPDATES of phantoms."""
+    if steps is not None:
+        return steps
+    return UPDATES_OWN if is_own(dataset) else UPDATES
 
 
 def token_of(name: str, label: str) -> str:

@@ -15,8 +15,8 @@ from lib.fidelity import tasks
 from lib.folders import FolderSource
 from lib.imagesets import UnreadableError, assigned_split
 from lib.pixels import read_image
-from lib.specs import file_name_of, name_of
-from lib.tasks import gap_sets, training_sets
+from lib.specs import file_name_of, is_own, name_of
+from lib.tasks import UPDATES, UPDATES_OWN, gap_sets, training_sets, updates
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
@@ -53,6 +53,15 @@ def test_options_are_part_of_what_an_archives_files_are_called():
     assert file_name_of("chexpert:my/data") == "chexpert" and file_name_of("my/images") == "images"
     spec = "chexpert:data?view=ap&classes=healthy,edema"
     assert file_name_of(spec) == "chexpert-view-ap-classes-healthy-edema" and name_of(spec) == "chexpert"
+
+
+def test_images_of_ones_own_are_trained_on_for_longer_than_phantoms_unless_told():
+    for dataset in ("my/images", "C:\\scans", "pcam:my/pcam"):
+        assert is_own(dataset) and updates(None, dataset) == UPDATES_OWN
+    for dataset in (None, "phantom:chest", "phantom:chest/healthy"):
+        assert not is_own(dataset) and updates(None, dataset) == UPDATES < UPDATES_OWN
+    assert updates(7, "my/images") == updates(7, None) == 7
+    assert updates(0, None) == 0  # which settings then refuse
 
 
 def test_a_class_called_healthy_is_the_first(tmp_path):
