@@ -1,7 +1,8 @@
 """Parameters: frozen configurations that reject what they do not know, profiles, and digests.
 
 A profile is a file params/<profile>.yaml: a mapping `common` and one mapping for each notebook,
-named after the notebook's stem; `extends: <profile>` takes from another what it does not set itself.
+named after the notebook's stem; `command` for what the command that runs them is told (`workers`:
+MDB_WORKERS, where the user sets none); `extends: <profile>` takes from another what it does not set itself.
 Papermill can inject None, str, bool, int, float, list and dict.
 """
 
@@ -185,7 +186,7 @@ def load_profile(name: str, root: Path = ROOT, _above: tuple[str, ...] = ()) -> 
     if extended in (name, *_above) or not isinstance(extended, str | None):
         raise ConfigError(f"{path}: extends = {extended!r}: name another profile that does not extend this")
     for key, values in content.items():
-        if key not in ("common", *notebooks):
+        if key not in ("common", "command", *notebooks):
             raise ConfigError(f"{path}: no notebook is named {key!r}{nearest(str(key), notebooks)}")
         if not isinstance(values, dict | None):
             raise ConfigError(f"{path}: {key} = {values!r}: expected a mapping of parameters")

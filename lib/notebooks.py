@@ -90,11 +90,13 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook with the parameters to inject, and the folder for what comes of it."""
+    """A notebook with the parameters to inject, the folder for what comes of it, and how many processes
+    train for it where MDB_WORKERS says nothing (None: lib.sweep decides)."""
 
     notebook: Notebook
     parameters: dict[str, Any]
     folder: Path
+    workers: int | None = None
 
     @property
     def executed(self) -> Path:

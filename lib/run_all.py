@@ -47,12 +47,14 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
     """The selected notebooks with their parameters; raises ConfigError for any unknown name."""
     profile = load_profile(arguments.profile, root)
     everything = {p.stem: Notebook.load(p) for p in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-    known = {name for notebook in everything.values() for name in notebook.parameters}
+    known = {notebook.stem: notebook.parameters for notebook in everything.values()}
+    known |= {"common": sum(known.values(), ()), "command": ("workers",)}
     for stem, values in profile.items():
-        names = known if stem == "common" else everything[stem].parameters
+        names = known[stem]
         for name in values.keys() - names:
             where = f"{root / 'params' / arguments.profile}.yaml: {stem}"
             raise ConfigError(f"{where} has no parameter {name!r}{nearest(name, names)}")
+    workers = profile.get("command", {}).get("workers")
     selected = [everything[path.stem] for path in select(root / "notebooks", arguments.only)]
     if not selected:
         raise ConfigError(f"no notebooks in {root / 'notebooks'}")
@@ -71,7 +73,7 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
         values = profile.get("common", {}) | profile.get(notebook.stem, {}) | mine
         values = {name: value for name, value in values.items() if name in notebook.parameters}
         variant = f"{arguments.profile}-{digest(mine)[:8]}" if mine else arguments.profile
-        made.append(Job(notebook, values, folder / variant))
+        made.append(Job(notebook, values, folder / variant, workers))
     return made
 
 

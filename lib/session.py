@@ -132,12 +132,12 @@ def listing(todo: list[Job]) -> str:
 
 
 def environment(job: Job, since: float | None) -> dict[str, str]:
-    """What the kernel is told: no network unless a hub id is named, what --force is to redo, and not to start
-    other processes for what takes less time than starting them.
+    """What the kernel is told: no network unless a hub id is named, what --force is to redo, and how many
+    processes to train in where the profile says.
     """
     told = {} if since is None else {"MDB_FORCE_SINCE": repr(since)}
-    if job.parameters.get("profile") == "smoke":
-        told["MDB_WORKERS"] = os.environ.get("MDB_WORKERS", "1")
+    if job.workers is not None:
+        told["MDB_WORKERS"] = os.environ.get("MDB_WORKERS", str(job.workers))
     if any(is_hub_id(job.parameters.get(name)) for name in ("base", "weights")):
         return told
     return told | {"HF_HUB_OFFLINE": "1"}

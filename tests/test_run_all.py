@@ -18,6 +18,7 @@ import pytest
 
 from lib import notebooks
 from lib.config import ROOT
+from lib.options import parser
 from lib.progress import Listener, OutputError, outputs, progress
 from lib.run_all import jobs, main, select
 from lib.session import Session, environment, seconds_elsewhere
@@ -197,6 +198,8 @@ def test_a_parameter_of_the_profile_that_no_notebook_has_is_named(root, run):
         assert status == 2
         assert "has no parameter 'step'; did you mean steps?" in error
         assert "mini.yaml" in error
+    (root / "params" / "mini.yaml").write_text("command:\n  worker: 1\n")
+    assert run()[0] == 2 and "command has no parameter 'worker'; did you mean workers?" in run()[2]
 
 
 def test_a_file_that_is_no_notebook_is_named(root, run):
@@ -530,15 +533,15 @@ def test_without_a_recent_python_it_says_so(checkout, tmp_path):
 
 def test_smoke_starts_no_other_processes_unless_told_to(monkeypatch):
     monkeypatch.delenv("MDB_WORKERS")
-    smoke, mini = (Namespace(parameters={"profile": name}) for name in ("smoke", "mini"))
+    smoke, mini = (jobs(parser().parse_args(["--profile", name]), ROOT)[0] for name in ("smoke", "mini"))
     assert environment(smoke, None)["MDB_WORKERS"] == "1" and "MDB_WORKERS" not in environment(mini, None)
     monkeypatch.setenv("MDB_WORKERS", "2")
     assert environment(smoke, None)["MDB_WORKERS"] == "2"
 
 
 def test_a_kernel_is_told_what_force_is_to_redo():
-    assert environment(Namespace(parameters={}), 5.5)["MDB_FORCE_SINCE"] == "5.5"
-    assert "MDB_FORCE_SINCE" not in environment(Namespace(parameters={}), None)
+    assert environment(Namespace(parameters={}, workers=None), 5.5)["MDB_FORCE_SINCE"] == "5.5"
+    assert "MDB_FORCE_SINCE" not in environment(Namespace(parameters={}, workers=None), None)
 
 
 @pytest.mark.parametrize(
@@ -552,4 +555,4 @@ def test_a_kernel_is_told_what_force_is_to_redo():
     ],
 )
 def test_only_a_hub_id_opens_the_network(told, offline):
-    assert ("HF_HUB_OFFLINE" in environment(Namespace(parameters=told), None)) is offline
+    assert ("HF_HUB_OFFLINE" in environment(Namespace(parameters=told, workers=None), None)) is offline
