@@ -37,6 +37,9 @@ HEALTHY = frozenset(
     ("healthy", "normal", "no_finding", "no_findings", "negative", "benign", "control", "controls")
 )
 
+#: Endings of images and volumes that are told of and not read.
+UNREAD = (".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".npy", ".nii", ".nii.gz", ".mha", ".nrrd", ".heic")
+
 #: Folders that an error line names at most; of more, those that may have been meant.
 LISTED = 12
 
@@ -49,10 +52,11 @@ class FolderSource:
     name, as are those beside the splits. Names that start with a dot are not looked at.
     A class named as one of HEALTHY is the first, the others follow by name.
 
-    A DICOM file is of the patient whom it names itself; where all of a folder name the same one, or none, as
-    anonymised files do, its study stands for the patient. DICOM without an image in it is skipped. Of other
-    files, one below a subfolder of its class (`tumour/P01/slice01.png`) is of the patient whom the first such
-    subfolder names; any other is a patient of its own, by its name without the suffix.
+    A DICOM file is of the patient whom it names itself. Any other file below a subfolder of its class
+    (`tumour/P01/slice01.png`) is of the patient whom the DICOM there names, if it is one, or else the first
+    such subfolder. Where the DICOM of a folder all names the same patient, or none, as anonymised files do,
+    and lies below no such subfolder, its study stands for the patient. Any other file is a patient of its
+    own, by its name without the suffix. DICOM without an image in it is skipped.
 
     patient_pattern: a regular expression searched in that name, then in the path below the class folder; its
     first group (or the whole match) is the patient. NIH ChestX-ray14: r"^(\\d+)_".
@@ -74,9 +78,14 @@ class FolderSource:
         try:
             self.root, self.split, self.label = _locate(self.given)
             self.parts = _parts(self.root)
-            self.named, self.imageless = _told_by_headers(self.root)
+            self.named, self.studies, self.imageless = _told_by_headers(self.root)
+            self.known: set[str] = set()  # patients of a header, a subfolder or a pattern
+            self.headers: dict[str, set[str | None]] = {}  # class -> whom its files name
             for file in self.imageless:
                 self._skip(file, "DICOM without an image in it")
+            for file in _files(self.root):
+                if file.name.lower().endswith(UNREAD):
+                    self._skip(file, "of a format that is not read: save it as PNG")
             self.candidates = list(self._candidates())
         except OSError as error:
             raise DatasetError(
@@ -159,9 +168,13 @@ class FolderSource:
             # Under "folder" and under "folder/tumour" an image has the same id, so that both
             # ways choose the same images.
             label = sub.name if sub != folder or split is None else self.root.name
+            mates: dict[str, set[str]] = {}  # subfolder -> whom the DICOM in it names
+            for file in self.named.keys() & set(files):
+                mates.setdefault(file.relative_to(sub).parts[0], set()).add(self.named[file])
             for file in files:
                 name = f"{label}/{file.relative_to(sub).as_posix()}"
-                patient = self._patient(file, sub)
+                patient = self._patient(file, sub, mates)
+                self.headers.setdefault(label, set()).add(self.named.get(file))
                 yield Candidate(
                     id=f"{split}/{name}" if split else name,
                     patient=patient,
@@ -175,20 +188,17 @@ class FolderSource:
 
     def _refuse_patients_as_classes(self) -> None:
         """Of an export by patient, a folder each, every patient would be a class, and be named by it."""
-        whose: dict[str, set[str]] = {}
-        for candidate in self.candidates:
-            whose.setdefault(candidate.label, set()).add(candidate.patient)
-        patients = set().union(*whose.values())
-        alone = all(len(names) == 1 for names in whose.values())
-        if alone and len(whose) == len(patients) > 2 and patients <= set(self.named.values()):
+        patients = set().union(*self.headers.values())
+        alone = all(len(names) == 1 for names in self.headers.values())
+        if alone and not self.pattern and len(self.headers) == len(patients - {None}) > 2:
             raise DatasetError(
-                f"{self.given}: each of its {len(whose)} subfolders is of one patient, by what their DICOM "
+                f"{self.given}: each of its {len(patients)} subfolders is of one patient, by what its DICOM "
                 "says: put them into a folder that is named by their class"
             )
 
     def _shared_patients(self) -> str:
-        """What the DICOM of given splits says of patients who are in several, for `rule`."""
-        of: dict[str, set[str]] = {name: set() for name in self.named.values()}
+        """What is known of patients who are in several of the given splits, for `rule`."""
+        of: dict[str, set[str]] = {name: set() for name in self.known}
         for candidate in self.candidates:
             if candidate.patient in of:
                 of[candidate.patient].add(candidate.split)
@@ -198,17 +208,23 @@ class FolderSource:
     def _skip(self, file: Path, reason: str) -> None:
         self.skipped.append((file.relative_to(self.root).as_posix(), reason))
 
-    def _patient(self, file: Path, folder: Path) -> str:
-        """Of a file of the class whose folder this is."""
+    def _patient(self, file: Path, folder: Path, mates: dict[str, set[str]]) -> str:
+        """Of a file of the class whose folder this is; mates: subfolder -> whom the DICOM in it names."""
         path = file.relative_to(folder)
         # Numbered files have no suffix, though a dot may stand in their names.
         name = path.stem if path.suffix.lower() in (*SUFFIXES, DICOM) else path.name
-        own = self.named.get(file) or (path.parts[0] if len(path.parts) > 1 else name)
-        if not self.pattern:
-            return own
-        match = self.pattern.search(name) or self.pattern.search(path.as_posix())
-        self.matched |= match is not None
-        return (match and (match[1] if match.re.groups else match[0])) or own
+        told = self.named.get(file)
+        if len(path.parts) > 1 and (self.studies or told is None):  # a subfolder may hold several studies
+            around = set() if self.studies else mates.get(path.parts[0], set())
+            told = next(iter(around)) if len(around) == 1 else path.parts[0]
+        if self.pattern:
+            match = self.pattern.search(name) or self.pattern.search(path.as_posix())
+            self.matched |= match is not None
+            told = (match and (match[1] if match.re.groups else match[0])) or told
+        if told is None:
+            return name
+        self.known.add(told)
+        return told
 
 
 def _locate(given: Path) -> tuple[Path, str | None, str | None]:
@@ -254,18 +270,28 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _images(folder: Path, deep: bool = True) -> list[Path]:
     """The image files of a folder, by name, with those of its subfolders if `deep`."""
-    found = []
-    for top, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if deep and not _hidden(name)]
+    return sorted(filter(is_image, _files(folder, deep)))
+
+
+def _files(folder: Path, deep: bool = True) -> list[Path]:
+    """The files of a folder and, if `deep`, of its subfolders, links followed but to what is above them."""
+    found, seen = [], {os.path.realpath(folder)}
+    for top, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        inner = {os.path.realpath(Path(top, n)): n for n in sorted(folders, reverse=True) if not _hidden(n)}
+        here = Path(os.path.realpath(top))
+        folders[:] = [n for p, n in inner.items() if deep and p not in seen and not here.is_relative_to(p)]
+        seen.update(inner)
         found += [Path(top, name) for name in files if not _hidden(name)]
-    return sorted(filter(is_image, found))
+    return found
 
 
-def _told_by_headers(root: Path) -> tuple[dict[Path, str], set[Path]]:
-    """DICOM file -> whose it is, of those that tell patients apart; and which have no image in them."""
+def _told_by_headers(root: Path) -> tuple[dict[Path, str], bool, set[Path]]:
+    """DICOM file -> whose it is, of those that tell patients apart; whether by their studies; and which have
+    no image in them.
+    """
     files = list(filter(is_dicom, _images(root)))
     if not files:
-        return {}, set()
+        return {}, False, set()
     from lib.dicom import header_of  # few need it, and it is slow to import
 
     found = {file: header_of(file) for file in files}
@@ -275,8 +301,8 @@ def _told_by_headers(root: Path) -> tuple[dict[Path, str], set[Path]]:
             file: name for file, header in found.items() if header.image and (name := getattr(header, kind))
         }
         if len(set(named.values())) > 1:
-            return named, imageless
-    return {}, imageless
+            return named, kind == "study", imageless
+    return {}, False, imageless
 
 
 def _raise(error: OSError) -> None:

@@ -17,6 +17,7 @@ from lib.errors import UserError
 SPLITS = ("train", "val", "test")
 # A share of the patients each; cut by a hash of the patient, see `assigned_split`.
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+JOINED = ", "  # between the splits of a set that holds images of several
 MEMORY = 4e9  # bytes of pixels that are not read unless their number was asked for
 
 
@@ -116,7 +117,7 @@ class ImageSet:
             patients=self.patients + other.patients,
             truth={name: np.concatenate([values, other.truth[name]]) for name, values in self.truth.items()},
             skipped=self.skipped + other.skipped,
-            split=f"{self.split}, {other.split}",
+            split=f"{self.split}{JOINED}{other.split}",
         )
 
     def of(self, label: str) -> ImageSet:

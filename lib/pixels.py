@@ -13,6 +13,7 @@ from lib.imagesets import UnreadableError, naming_damage
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 DICOM = ".dcm"
 INDEX = "DICOMDIR"  # the table of contents of a disc: DICOM, and no image
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and its value in what film scanners write
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -44,15 +45,17 @@ def _opened(file: Path) -> list[np.ndarray]:
             if image.mode[0] not in "IF" and any(";16" in str(part) for part in image.tile):
                 raise UnreadableError("colour of 16 bits a channel: save it with 8")  # Pillow drops half
             image.load()
-            return _channels(ImageOps.exif_transpose(image))
+            white = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+            return _channels(ImageOps.exif_transpose(image), white)
 
 
-def _channels(image: Image.Image) -> list[np.ndarray]:
+def _channels(image: Image.Image, white_is_zero: bool) -> list[np.ndarray]:
     """One grey or three colour channels, float32 [H, W] in [0, 1]."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
         if not np.isfinite(values).all():
             raise UnreadableError("holds values that are not finite")
+        values = -values if white_is_zero else values  # Pillow turns those of up to 8 bits itself
         values -= values.min()
         return [(values / (values.max() or 1)).astype(np.float32)]
     if image.has_transparency_data:

@@ -5,6 +5,7 @@ follows; in JupyterLab one line is drawn and redrawn; elsewhere nothing is shown
 themselves freeze under papermill, and their text would be saved with the notebook.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -27,7 +28,7 @@ class _Last:
 
     moment = 0.0
     loop = (0, -1)  # step, total
-    began = 0.0
+    began, first = 0.0, 0  # when it was begun, and at which step: after an interruption at none of the first
     handle = None
 
 
@@ -40,6 +41,8 @@ def progress(step: int, total: int, text: str = "") -> None:
     now = time.monotonic()
     last_step, last_total = _Last.loop
     anew = total != last_total or step < last_step
+    if anew or now - _Last.began < PERIOD:  # what was done before an interruption is told in a moment
+        _Last.first = step
     if not anew and step < total and now - _Last.moment < PERIOD:
         return
     if anew:
@@ -74,11 +77,14 @@ def outputs(*files: str | Path | Iterable) -> list[str]:
 
 
 def _send(message: dict) -> None:
-    """Appends one line by one write, which a reader sees whole."""
+    """Appends one line by one write, which a reader sees whole, unless the disk is full.
+
+    It begins with the end of such a torn one.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     descriptor = os.open(os.environ["MDB_PROGRESS"], flags, 0o644)
     try:
-        os.write(descriptor, (json.dumps(message) + "\n").encode())
+        os.write(descriptor, f"\n{json.dumps(message)}\n".encode())
     finally:
         os.close(descriptor)
 
@@ -91,7 +97,8 @@ def _draw(step: int, total: int, text: str, seconds: float) -> None:
         return
     share = step / total if total else 1.0
     bar = "█" * round(20 * share)
-    left = f", {duration(seconds / share * (1 - share))} left" if 0 < share < 1 else ""
+    pace = seconds / (step - _Last.first) if step > _Last.first else 0.0
+    left = f", {duration(pace * (total - step))} left" if pace and step < total else ""
     line = f"{bar:░<20} {step}/{total} {text}  {duration(seconds)}{left}"
     if _Last.handle is None:
         _Last.handle = display({"text/plain": line}, raw=True, display_id=True)
@@ -126,7 +133,8 @@ class Listener:
             self._offset += len(new)
             *lines, self._rest = (self._rest + new).split(b"\n")
             for line in filter(None, lines):
-                self._take(json.loads(line))
+                with contextlib.suppress(ValueError):  # torn, where the disk was full
+                    self._take(json.loads(line))
 
     def _take(self, message: dict) -> None:
         if "outputs" in message:

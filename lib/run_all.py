@@ -37,7 +37,8 @@ def absolute(name: str, value: Any) -> Any:
     """A path typed on the command line, as seen from the notebooks' working folder."""
     if isinstance(value, str) and (name in INPUTS or "/" in value):
         path = Path(os.path.expanduser(value))
-        if path.exists() or value.startswith(("./", "../", "~")):
+        within = name == "dataset" and path.parent.is_dir()  # a class: folder/tumour for folder/test/tumour
+        if path.exists() or value.startswith(("./", "../", "~")) or within:
             return str(path.resolve())
         return specs.absolute(value)  # "chexpert:my/folder"
     return value
@@ -146,7 +147,8 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return _stop(session, f"run_all.sh: {error}", 1)
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # or the cell has the last word
-        kept = "interrupted; all finished work is kept: the same command goes on from there"
+        again = "without --force it" if arguments.force else "the same command"
+        kept = f"interrupted; all finished work is kept: {again} goes on from there"
         return _stop(session, f"run_all.sh: {kept}", 130)
 
 

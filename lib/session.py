@@ -23,7 +23,7 @@ class Session:
         self._estimate = Estimate(
             {job.notebook.stem: job.notebook.cells for job in todo},
             {j.notebook.stem: known[_timing_name(j)] for j in todo if _timing_name(j) in known},
-            seconds_elsewhere(todo[0].parameters.get("profile", "")),
+            seconds_elsewhere(todo[0].folder.name),  # the profile's name, or of what was changed in it: none
         )
 
     def run(self) -> None:
@@ -45,6 +45,7 @@ class Session:
 
     def _finish(self, job: Job) -> tuple[str, list[str]]:
         """ "read" or "done", and the notebook's files."""
+        self._started = time.monotonic()  # not when it began to wait for another run
         files = None if self._since else job.finished()
         if files is not None:
             self._estimate.finish(job.notebook.stem, None)

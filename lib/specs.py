@@ -11,11 +11,12 @@ import os
 import re
 from pathlib import Path
 
-from lib.config import located, resolve
+from lib.config import digest, located, resolve
 from lib.imagesets import DatasetError
 
 #: How many folders follow the prefix of each archive: a data set in its owner's own format.
 FOLDERS = {"chexpert": 1, "picai": 2, "pcam": 1}
+LONGEST = 120  # characters of a data set's name in those of its files
 
 
 def prefix_of(spec: str) -> tuple[str | None, str]:
@@ -60,10 +61,13 @@ def folders_of(text: str, count: int) -> list[str]:
 
 
 def local_folders(spec: str) -> list[str]:
-    """Every folder or file that a name points to, whether it exists or not; none of a phantom's."""
+    """Every folder or file that a name points to, whether it exists or not; none of a phantom's.
+
+    Of a folder that is not there, the one above: `folder/tumour` may name a class of its splits.
+    """
     prefix, rest = prefix_of(spec)
     if prefix is None:
-        return [spec]
+        return [spec if resolve(spec).exists() else str(Path(spec).parent)]
     if prefix not in FOLDERS:
         return []
     return folders_of(options_of(rest)[0], FOLDERS[prefix])
@@ -97,12 +101,16 @@ def name_of(spec: str) -> str:
     prefix, rest = prefix_of(spec)
     if prefix == "phantom":
         return rest.partition("/")[0]
-    return prefix if prefix in FOLDERS else Path(spec).name
+    return prefix if prefix in FOLDERS else Path(os.path.abspath(spec)).name
 
 
 def file_name_of(spec: str) -> str:
-    """`name_of`, with an archive's options: "chexpert:DIR?view=pa" -> "chexpert-view-pa"."""
+    """`name_of`, with an archive's options: "chexpert:DIR?view=pa" -> "chexpert-view-pa".
+
+    Beyond LONGEST characters the end gives way to a digest: a file system takes 255.
+    """
     prefix, rest = prefix_of(spec)
     options = options_of(rest)[1] if prefix in FOLDERS else {}
     parts = (part for option in options.items() for part in option)
-    return "-".join([name_of(spec), *(re.sub(r"\W+", "-", part) for part in parts)])
+    name = "-".join([name_of(spec), *(re.sub(r"\W+", "-", part) for part in parts)])
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{digest(name)[:6]}"

@@ -76,6 +76,11 @@ class Estimate:
         self._waiting = list(cells)
         self._seconds, self._units = 0.0, 0.0  # of notebooks executed in this run
 
+    @property
+    def _pace(self) -> float:
+        """Seconds of this machine a unit of size."""
+        return self._seconds / self._units if self._units else 1.0
+
     def finish(self, stem: str, seconds: float | None) -> None:
         """`seconds` None: it was read, which says nothing about speed."""
         self._waiting.remove(stem)
@@ -91,9 +96,8 @@ class Estimate:
         """
         if self._known.get(stem, 0.0) > elapsed:
             mine = self._known[stem] - elapsed
-        elif self._timed:
-            pace = self._seconds / self._units if self._units else 1.0
-            mine = max(pace * self._size[stem] - elapsed, 0.0)
+        elif self._timed and self._pace * self._size[stem] > elapsed:
+            mine = self._pace * self._size[stem] - elapsed
         else:
             pace = (elapsed - in_cell) / max(done, 1)
             if not share and in_cell >= pace:  # longer than any so far, and it does not say of how much

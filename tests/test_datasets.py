@@ -64,6 +64,47 @@ def test_images_of_ones_own_are_trained_on_for_longer_than_phantoms_unless_told(
     assert updates(0, None) == 0  # which settings then refuse
 
 
+def test_names_of_files_are_those_of_the_folder_and_never_too_long(monkeypatch, tmp_path):
+    (tmp_path / "here" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "notebooks")
+    assert (name_of("."), name_of(".."), name_of("../images/")) == ("notebooks", "here", "images")
+    labels = ",".join(f"finding{i:02}" for i in range(20))
+    one, other = (file_name_of(f"chexpert:data?view={view}&classes={labels}&top=1") for view in ("ap", "pa"))
+    assert one != other and max(map(len, (one, other))) < 130
+
+
+def test_links_to_patients_are_followed_and_those_to_folders_above_are_not(tmp_path):
+    fill(tmp_path / "mine" / "tumour" / "P00", 2)
+    fill(tmp_path / "mine" / "normal", 3)
+    fill(tmp_path / "far" / "P01", 2)
+    (tmp_path / "mine" / "tumour" / "P01").symlink_to(tmp_path / "far" / "P01")
+    (tmp_path / "mine" / "tumour" / "again").symlink_to(tmp_path / "far" / "P01")
+    (tmp_path / "mine" / "tumour" / "P00" / "above").symlink_to(tmp_path / "mine")
+    found = load_images(str(tmp_path / "mine"), split="all", side=8)
+    assert [found.labels.count(label) for label in ("normal", "tumour")] == [3, 4]
+    patients = {p for p, label in zip(found.patients, found.labels, strict=True) if label == "tumour"}
+    assert patients == {"P00", "P01"}
+
+
+def test_formats_that_are_not_read_are_named(tmp_path):
+    fill(tmp_path / "tumour", 3)
+    for name in ("a.gif", "b.NII.gz", "notes.txt"):
+        (tmp_path / "tumour" / name).write_bytes(b"x")
+    skipped = dict(load_images(str(tmp_path), split="all", side=8).skipped)
+    assert set(skipped) == {"tumour/a.gif", "tumour/b.NII.gz"} and "not read" in skipped["tumour/a.gif"]
+
+
+def test_patients_whom_subfolders_or_a_pattern_name_are_counted_where_splits_share_them(tmp_path):
+    for split in ("train", "test"):
+        for patient in ("P0", "P1", f"only-{split}"):
+            save(tmp_path / "deep" / split / "tumour" / patient / "x.png")
+            save(tmp_path / "flat" / split / "tumour" / f"{patient}_x.png")
+    shared = "split as the folders are; patients in more than one: 2"
+    assert FolderSource(str(tmp_path / "deep")).rule == shared
+    assert FolderSource(str(tmp_path / "flat"), r"^(.+)_").rule == shared
+    assert FolderSource(str(tmp_path / "flat")).rule == "split as the folders are"  # numbered anew, maybe
+
+
 def test_a_class_called_healthy_is_the_first(tmp_path):
     for name in ("abnormal", "No Finding", "pneumonia"):
         fill(tmp_path / name, 2)
@@ -296,6 +337,16 @@ def test_sixteen_bits_fill_the_range_whatever_the_scanner_used(tmp_path, suffix)
     flat = np.full((8, 8), 700, np.uint16)
     Image.fromarray(flat).save(tmp_path / f"b{suffix}")
     assert not read_image(tmp_path / f"b{suffix}", 8).any()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_in_which_zero_is_white_is_turned(tmp_path, kind):
+    ramp = np.arange(256).reshape(16, 16)
+    Image.fromarray(ramp.astype(kind)).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as file:
+        assert file.tag_v2[262] == 0
+    wanted = ramp if kind == np.uint8 else 255 - ramp  # of eight bits, Pillow turns what it writes too
+    assert np.abs(read_image(tmp_path / "a.tif", 16)[0] * 255 - wanted).max() < 0.01
 
 
 def test_float_tiff(tmp_path):

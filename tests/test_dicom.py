@@ -228,6 +228,38 @@ def test_files_that_name_no_patient_are_told_by_their_studies(tmp_path, name):
     assert "of 41 patients" in source.rule
 
 
+def test_the_studies_of_a_patients_folder_stay_together_where_files_name_nobody(tmp_path):
+    for patient in range(40):
+        for study in range(3):
+            tags = {"PatientID": "ANON", "StudyInstanceUID": f"1.2.{patient}.{study}"}
+            file = tmp_path / "tumour" / f"P{patient:02}" / f"study{study}" / "IM0"
+            write_dicom(file, of_values(0, patient + 1), **tags)
+    source, of = FolderSource(str(tmp_path)), {}
+    for candidate in source.candidates:
+        of.setdefault(candidate.id.split("/")[1], set()).add((candidate.patient, candidate.split))
+    assert len(of) == 40 and all(len(where) == 1 for where in of.values())
+    assert "of 40 patients" in source.rule
+
+
+def test_all_of_a_patients_folder_is_of_whom_its_dicom_names(tmp_path):
+    """An image beside the DICOM that it was exported from, and a file without its tag."""
+    for patient in range(30):
+        folder = tmp_path / "tumour" / f"P{patient:02}"
+        write_dicom(folder / "a.dcm", of_values(0, patient + 1), PatientID=f"MRN-{patient}")
+        write_dicom(folder / "b.dcm", of_values(0, patient + 1), PatientID="")
+        Image.new("L", (SIDE, SIDE), patient).save(folder / "a.png")
+    two = tmp_path / "tumour" / "both"  # of two patients: whose the third is nobody can say
+    for patient in (0, 1):
+        write_dicom(two / f"{patient}.dcm", of_values(0, 1), PatientID=f"MRN-{patient}")
+    write_dicom(two / "blank.dcm", of_values(0, 1), PatientID="")
+    of = {}
+    for candidate in FolderSource(str(tmp_path)).candidates:
+        of.setdefault(candidate.id.split("/")[1], set()).add((candidate.patient, candidate.split))
+    both = {patient for patient, _ in of.pop("both")}
+    assert all(len(where) == 1 for where in of.values()) and "both" in both and len(both) == 3
+    assert len({patient for where in of.values() for patient, _ in where}) == 30
+
+
 @pytest.mark.parametrize("name", ["{:02}.dcm", "1.2.840.113619.{}", "IM.{:04}"])
 def test_files_that_name_nobody_are_told_by_their_own_names(tmp_path, name):
     names = [name.format(image) for image in range(30)]

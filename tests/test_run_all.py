@@ -10,17 +10,20 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from PIL import Image
 
 from lib import notebooks
 from lib.config import ROOT
 from lib.options import parser
 from lib.progress import Listener, OutputError, outputs, progress
 from lib.run_all import jobs, main, select
+from lib.runs import TIMINGS
 from lib.session import Session, environment, seconds_elsewhere
 from lib.terminal import Estimate, table
 
@@ -274,6 +277,8 @@ def test_the_end_of_the_cell_that_was_interrupted_is_not_told(root, monkeypatch,
         logging.getLogger("asyncio").setLevel(logging.NOTSET)
     assert not caplog.records
     assert "interrupted; all finished work is kept" in capsys.readouterr().err
+    assert main(["--force"], root) == 130
+    assert "kept: without --force it goes on from there" in capsys.readouterr().err
 
 
 def test_interrupted_and_run_again_it_goes_on(root):
@@ -334,6 +339,8 @@ def test_reports_travel_line_by_line(tmp_path, monkeypatch):
         file.write('al": 2, "text": "b"}\n')
     listener.poll()
     assert (listener.step, listener.total, listener.text) == (1, 2, "b")
+    with path.open("a") as file:
+        file.write('{"step": 7, "to')  # torn by a full disk
     made = tmp_path / "a.png"
     made.write_text("a")
     outputs([made], str(made))
@@ -355,6 +362,39 @@ def test_jupyterlab_shows_one_line_that_is_redrawn(root, monkeypatch):
     assert "█" * 20 in shown["data"]["text/plain"]
 
 
+def test_after_an_interruption_the_time_left_is_told_by_what_was_done_since(monkeypatch):
+    """A training that goes on from its checkpoint first tells of what it had: at once, and of a thousand."""
+    shown, now = [], [100.0]
+    handle = Namespace(update=lambda data, raw: shown.append(data["text/plain"]))
+    monkeypatch.delenv("MDB_PROGRESS", raising=False)
+    monkeypatch.setattr("IPython.get_ipython", object)
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
+    monkeypatch.setattr("lib.progress.time.monotonic", lambda: now[0])
+    progress(1, 1500, "from the beginning")
+    for step in range(50, 1001, 50):
+        now[0] += 0.001
+        progress(step, 1500, "what it had")
+    for step in range(1001, 1101):
+        now[0] += 1
+        progress(step, 1500, "anew")
+    assert "1100/1500 anew  1:40, 6:40 left" in shown[-1]
+    progress(1, 1500, "another loop")
+    now[0] += 10
+    progress(11, 1500, "another loop")
+    assert "11/1500 another loop  0:10, 24:49 left" in shown[-1]
+
+
+def test_an_hour_of_waiting_for_another_run_is_none_of_work(root, run, monkeypatch):
+    @contextmanager
+    def slow(*_):
+        time.sleep(3)
+        yield
+
+    monkeypatch.setattr("lib.session.locked", slow)
+    status, said, _ = run("--only", "01")
+    assert status == 0 and json.loads((root / "runs" / TIMINGS).read_text())["mini/01_good"] < 3
+
+
 def test_the_time_left_comes_from_earlier_runs_or_from_what_is_done():
     known = Estimate({"a": 4, "b": 4}, {"a": 10.0, "b": 20.0}, {})
     assert known.left("a", 4.0, 1, 1.0, 0.0) == 26.0
@@ -372,7 +412,9 @@ def test_the_time_left_is_another_machines_at_this_ones_pace():
     assert found.left("a", 4.0, 1, 1.0, 0.0) == 86.0  # nothing is done: as fast as there
     found.finish("a", 30.0)
     assert found.left("b", 10.0, 1, 1.0, 0.0) == pytest.approx(50.0 + 180.0)
-    assert found.left("b", 90.0, 1, 1.0, 0.0) == pytest.approx(60.0 * 120.0 / 30.0)  # longer than expected
+    # Longer than expected: a cell took 89 s, and so may the two after the one that it is in.
+    assert found.left("b", 90.0, 1, 1.0, 0.0) == pytest.approx(266.0 + 60.0 * (30.0 + 90.0 + 266.0) / 30.0)
+    assert found.left("b", 90.0, 1, 89.0, 0.0) is None
     partly = Estimate({"a": 4, "b": 4}, {}, {"a": 10.0})
     assert partly.left("a", 4.0, 0, 4.0, 0.0) is None
 
@@ -494,6 +536,22 @@ def test_what_lies_in_a_folder_that_is_read_is_an_input(root, name):
     for text in ("one", "two"):
         (root / "folder" / "file").write_text(text)
         digests.append(notebooks.Job(notebook, {name: str(root / "folder")}, root / "out").digest)
+    assert digests[0] != digests[1]
+
+
+def test_images_of_a_class_that_is_named_across_the_splits_are_an_input(root, run, monkeypatch):
+    """`folder/tumour` is no folder, but `folder/train/tumour` and `folder/test/tumour` are."""
+    write_notebook(root / "notebooks" / "06_reads.ipynb", 'dataset = "folder"')
+    for split in ("train", "test"):
+        (root / "folder" / split / "tumour").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    digests = []
+    for shade in (1, 2):
+        Image.new("L", (8, 8), shade).save(root / "folder" / "train" / "tumour" / "a.png")
+        typed = ["--only", "06", "-p", "dataset", "folder/tumour"]
+        (job,) = jobs(parser().parse_args(typed), root)
+        assert job.parameters["dataset"] == str(root / "folder" / "tumour")
+        digests.append(job.digest)
     assert digests[0] != digests[1]
 
 
