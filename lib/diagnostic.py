@@ -11,13 +11,14 @@ import torch
 
 from lib.classify import Cases, Training
 from lib.datasets import classes, load_images
-from lib.imagesets import ImageSet
+from lib.imagesets import JOINED, DatasetError, ImageSet
 from lib.progress import progress
 from lib.resnet import Classifier, ClassifierSettings
 from lib.runs import cached, code_digest
 
 SETTINGS = ClassifierSettings(width=16, learning_rate=1e-3)
 HELD_SHARE = 0.2  # of each class, to select the weights by
+LEAST = 4  # healthy images: some to train on, some to select by
 PAPER_SIDE = 196  # pixels, at most
 
 
@@ -59,14 +60,22 @@ def diagnostic(healthy: ImageSet, diseased: ImageSet, steps: int) -> DiagnosticF
 
 
 def healthy_beside(diseased: ImageSet) -> ImageSet | None:
-    """As many images of the first class of the same split and data set; None where that is their own.
+    """As many images of the first class of the same data set and splits (those that `diseased` joins).
 
-    Raises DatasetError.
+    None where that class is their own, or has fewer than LEAST there.
     """
-    first, side = classes(diseased.spec)[0], diseased.images.shape[-1]
+    first, side, found = classes(diseased.spec)[0], diseased.images.shape[-1], None
     if first in diseased.classes:
         return None
-    return load_images(diseased.spec, len(diseased), diseased.split, side, label=first, fewer=True)
+    for split in diseased.split.split(JOINED):
+        try:
+            more = load_images(diseased.spec, len(diseased), split, side, label=first, fewer=True)
+        except DatasetError:  # none of this class there, or none that can be read
+            continue
+        found = more if found is None else found.joined(more)
+    if found is None or len(found) < LEAST:
+        return None
+    return found.subset(slice(0, len(diseased)))
 
 
 def _cut(images):

@@ -42,7 +42,7 @@ def gains(found: Sequence[Outcome]) -> pd.DataFrame:
 
     gain, low, high: bootstrap over patients and trainings; auc, against_auc, control_auc: means over the
     trainings of the row, of what it is compared with, and of shuffled labels. delong: the median p value
-    of the pairs of trainings, delong_share: the share of these below 0.05.
+    of the pairs of trainings, delong_share: the share of these below 0.05; nan with one case of a class.
     """
     table = []
     for outcome in found:
@@ -59,7 +59,10 @@ def gains(found: Sequence[Outcome]) -> pd.DataFrame:
             row[name] = auc(labels, of.scores).mean()
         row |= {"low": compared.difference.low, "high": compared.difference.high}
         p = np.array(compared.p_values)
-        row |= {"delong": float(np.median(p)), "delong_share": float((p < 0.05).mean())}
+        row |= {
+            "delong": float(np.median(p)),
+            "delong_share": float((p < 0.05).mean() if np.isfinite(p).all() else np.nan),
+        }
         table.append(row | {"seeds": len(p), "n_test": len(outcome.cohort.test_labels)})
     return pd.DataFrame(table)
 

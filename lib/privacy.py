@@ -123,11 +123,11 @@ def audit_row(
 def _audit(base, task, healthy, settings, drawing, audit, seed, classifier_steps):
     members, pictures = prepare(base, task, settings, drawing, audit, seed)
     held, losses = task.real, _losses(base, task, settings, drawing, audit, seed, members)
-    row = {"n_held": len(held)}
+    row, patients = {"n_held": len(held)}, (*members.patients, *held.patients)
     for space, see in _eyes(base, task, healthy, classifier_steps).items():
         seen = [see(images) for images in (pictures, members.images, held.images)]
         ratios = distance_ratios(*seen)
-        low, high = chance(*seen, seed)
+        low, high = chance(*seen, patients, seed)
         row |= {f"ratio_{space}": float(np.exp(np.log(ratios).mean())), f"chance_{space}_low": low}
         row |= {f"chance_{space}_high": high, f"closer_{space}": float((ratios < 1).mean())}
         if space == "base":
@@ -227,13 +227,21 @@ def distance_ratios(pictures, train, held) -> np.ndarray:
     return np.exp(_log_ratios(cdist(pictures, np.concatenate([train, held])), len(train)))
 
 
-def chance(pictures, train, held, seed: int = 0) -> tuple[float, float]:
-    """What 95 % of random divisions of the same images into as many training and held-out ones give for the
+def chance(pictures, train, held, patients, seed: int = 0) -> tuple[float, float]:
+    """What 95 % of random divisions of the same images into training and held-out ones give for the
     geometric mean of `distance_ratios`.
+
+    patients [train + held]: whose each image is; a division never cuts through one, so that it is of as many
+    training images as there are, or of the number nearest to it that whole patients make.
     """
     rng, apart = np.random.default_rng([seed, 70]), cdist(pictures, np.concatenate([train, held]))
-    orders = (rng.permutation(apart.shape[1]) for _ in range(SHUFFLES))
-    found = [_log_ratios(apart[:, order], len(train)).mean() for order in orders]
+    owners, _ = pd.factorize(np.array(patients))
+    found = []
+    for _ in range(SHUFFLES):
+        places = rng.permutation(owners.max() + 1).argsort()[owners]  # of each image, its patient's
+        ends = np.bincount(places).cumsum()[:-1]
+        n = ends[np.abs(ends - len(train)).argmin()]
+        found.append(_log_ratios(apart[:, places.argsort(kind="stable")], n).mean())
     low, high = np.exp(np.quantile(found, (0.025, 0.975)))
     return float(low), float(high)
 

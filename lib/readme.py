@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.claims import MISSING, claims
+from lib.claims import MISSING, OURS, claims
 from lib.config import ROOT
 from lib.runs import atomic_write
 
@@ -248,7 +248,7 @@ def glance(results: Path) -> str:
     """A verdict a claim and data set; of several, how many hold, or do in part. Our ways stand apart."""
     table = claims(results)
     where = table.phantoms.where(table.phantoms != MISSING, table.real)
-    ours = where.str.extract(", (half of each batch real|by differences|emphasised):")[0]
+    ours = where.str.extract(OURS)[0]
     table["claim"] += (", " + ours + " (ours)").fillna("")
     sets = where.str.split("[:,]").str[0]  # "prostate, tumour: 1.4 times as often" -> "prostate"
     names = [name for name in dict.fromkeys(sets) if name != MISSING]

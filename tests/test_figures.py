@@ -111,6 +111,8 @@ def test_every_notebook_is_in_the_front_pages_table():
     assert (table.claim[1:] != "-").all()
     held = table.set_index("notebook").here
     assert held["03_embedding_size"].startswith("holds: ") and held["11_training_dynamics"] == "-"
+    # the paper's own way alone, of three phantoms, and not ours beside it
+    assert " of 3 on phantoms" in held["06_auc_gain"] and " of 3 on phantoms" in held["09_inpainting"]
 
 
 def test_every_notebook_has_its_picture_and_leads_there():

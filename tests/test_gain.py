@@ -258,6 +258,12 @@ def test_gains_are_told_against_the_right_rows(story):
     assert (found.seeds == 3).all() and (found.n_test == 40).all()
 
 
+def test_of_one_test_case_a_class_no_p_value_is_told(cohort):
+    one = replace(cohort, test=tuple(part.subset([0]) for part in cohort.test))
+    found = gains(known(one, (1.0, 2.5, 2.0, 1.0, 0.0, 0.0, 1.5, 0.4, 1.0)))
+    assert found[["delong", "delong_share"]].isna().all(axis=None) and found.gain.between(-1, 1).all()
+
+
 def test_a_summary_sets_the_papers_figures_beside_its_table_only(story):
     found = summarise(story)
     assert found.paper.dropna().tolist() == [0.780, 0.803, 0.766, 0.562]

@@ -6,10 +6,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.distance import cdist
 
 from lib.auc import auc
 from lib.datasets import load_images
+from lib.diagnostic import diagnostic, healthy_beside
 from lib.embedding import Embedding
 from lib.fidelity import Drawing, Task, chosen_images
 from lib.inversion import InversionSettings
@@ -39,6 +41,29 @@ def task():
     return Task("chest", "effusion", train, test.subset(slice(0, 6)), test.subset(slice(6, 12)))
 
 
+def folder(root, counts):
+    """(split, class) -> so many grey images of a patient each."""
+    for (split, label), count in counts.items():
+        (root / split / label).mkdir(parents=True)
+        for i in range(count):
+            shade = 20 * i + 100 * (label == "tumour")
+            Image.new("L", (16, 16), shade).save(root / split / label / f"{split}{i}.png")
+    return str(root)
+
+
+@pytest.mark.parametrize("healthy, found", [((2, 3), 5), ((0, 4), 4), ((9, 9), 6), ((1, 2), None)])
+def test_healthy_images_are_of_the_splits_that_the_diseased_ones_are_of(tmp_path, healthy, found):
+    counts = {("train", "normal"): 9, ("train", "tumour"): 9, ("test", "tumour"): 2, ("val", "tumour"): 4}
+    counts |= {(split, "normal"): n for split, n in zip(("test", "val"), healthy, strict=True) if n}
+    spec = folder(tmp_path, counts)
+    parts = [load_images(spec, None, split, 16, label="tumour") for split in ("test", "val")]
+    beside = healthy_beside(parts[0].joined(parts[1]))
+    assert (None if beside is None else len(beside)) == found
+    if beside is not None:
+        assert set(beside.labels) == {"normal"} and not any("train" in name for name in beside.ids)
+        assert len(diagnostic(beside, parts[0].joined(parts[1]), 1)(torch.rand(2, 3, 16, 16))) == 2
+
+
 class TestDistances:
     points = np.random.default_rng(0).standard_normal((300, 8))
 
@@ -57,12 +82,32 @@ class TestDistances:
         for seed in range(40):
             points = np.random.default_rng(seed).standard_normal((65, 8))
             pictures, train, held = points[:20], points[20:25], points[25:]
-            low, high = chance(pictures, train, held)
+            low, high = chance(pictures, train, held, range(45))
             ratio = np.exp(np.log(distance_ratios(pictures, train, held)).mean())
             inside.append(low <= ratio <= high)
             copied = np.exp(np.log(distance_ratios(train + 0.1, train, held)).mean())
-            assert copied < chance(train + 0.1, train, held)[0]
+            assert copied < chance(train + 0.1, train, held, range(45))[0]
         assert 0.8 <= np.mean(inside) <= 1.0
+
+    def test_chance_divides_patients_and_not_their_images(self):
+        """Of strangers with ten like images each, one of either side lies nearer as if by its training."""
+        outside = {"patients": [], "images": []}
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            owners = np.repeat(np.arange(12), 10)
+            points = rng.standard_normal((12, 8))[owners] + 0.1 * rng.standard_normal((120, 8))
+            pictures, train, held = rng.standard_normal((30, 8)), points[:60], points[60:]
+            ratio = np.exp(np.log(distance_ratios(pictures, train, held)).mean())
+            for name, units in (("patients", owners), ("images", range(120))):
+                low, high = chance(pictures, train, held, units)
+                outside[name].append(not low <= ratio <= high)
+        assert np.mean(outside["patients"]) <= 0.15 < 0.4 < np.mean(outside["images"])
+
+    def test_a_division_ends_between_two_patients(self):
+        train, held = self.points[:3], self.points[3:8]  # 3 and 5 are 4 of one, or 8 - 4
+        low, high = chance(self.points[100:130], train, held, [0, 0, 0, 1, 1, 1, 1, 1])
+        ratio = np.exp(np.log(distance_ratios(self.points[100:130], train, held)).mean())
+        assert [low, high] == pytest.approx(sorted([ratio, 1 / ratio]))
 
     def test_few_training_images_are_compared_with_as_few(self):
         """Against all held-out images, five would seem far whatever they are."""
