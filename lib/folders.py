@@ -81,9 +81,9 @@ class FolderSource:
             self.named, self.studies, self.imageless = _told_by_headers(self.root)
             self.known: set[str] = set()  # patients of a header, a subfolder or a pattern
             self.headers: dict[str, set[str | None]] = {}  # class -> whom its files name
-            for file in self.imageless:
-                self._skip(file, "DICOM without an image in it")
-            for file in _files(self.root):
+            for file in sorted(_files(self.root, self.root)):
+                if os.path.realpath(file) in self.imageless:
+                    self._skip(file, "DICOM without an image in it")
                 if file.name.lower().endswith(UNREAD):
                     self._skip(file, "of a format that is not read: save it as PNG")
             self.candidates = list(self._candidates())
@@ -169,12 +169,13 @@ class FolderSource:
             # ways choose the same images.
             label = sub.name if sub != folder or split is None else self.root.name
             mates: dict[str, set[str]] = {}  # subfolder -> whom the DICOM in it names
-            for file in self.named.keys() & set(files):
-                mates.setdefault(file.relative_to(sub).parts[0], set()).add(self.named[file])
+            for file in files:
+                if (told := self.named.get(os.path.realpath(file))) is not None:
+                    mates.setdefault(file.relative_to(sub).parts[0], set()).add(told)
             for file in files:
                 name = f"{label}/{file.relative_to(sub).as_posix()}"
                 patient = self._patient(file, sub, mates)
-                self.headers.setdefault(label, set()).add(self.named.get(file))
+                self.headers.setdefault(label, set()).add(self.named.get(os.path.realpath(file)))
                 yield Candidate(
                     id=f"{split}/{name}" if split else name,
                     patient=patient,
@@ -184,15 +185,16 @@ class FolderSource:
                 )
 
     def _images(self, folder: Path, deep: bool = True) -> list[Path]:
-        return [file for file in _images(folder, deep) if file not in self.imageless]
+        files = sorted(filter(is_image, _files(folder, self.root, deep)))
+        return [file for file in files if os.path.realpath(file) not in self.imageless]
 
     def _refuse_patients_as_classes(self) -> None:
         """Of an export by patient, a folder each, every patient would be a class, and be named by it."""
-        patients = set().union(*self.headers.values())
-        alone = all(len(names) == 1 for names in self.headers.values())
-        if alone and not self.pattern and len(self.headers) == len(patients - {None}) > 2:
+        named = [names - {None} for names in self.headers.values()]
+        alone = all(len(names) == 1 for names in named)
+        if alone and not self.pattern and len(named) == len(set().union(*named)) > 2:
             raise DatasetError(
-                f"{self.given}: each of its {len(patients)} subfolders is of one patient, by what its DICOM "
+                f"{self.given}: each of its {len(named)} subfolders is of one patient, by what its DICOM "
                 "says: put them into a folder that is named by their class"
             )
 
@@ -213,7 +215,7 @@ class FolderSource:
         path = file.relative_to(folder)
         # Numbered files have no suffix, though a dot may stand in their names.
         name = path.stem if path.suffix.lower() in (*SUFFIXES, DICOM) else path.name
-        told = self.named.get(file)
+        told = self.named.get(os.path.realpath(file))
         if len(path.parts) > 1 and (self.studies or told is None):  # a subfolder may hold several studies
             around = set() if self.studies else mates.get(path.parts[0], set())
             told = next(iter(around)) if len(around) == 1 else path.parts[0]
@@ -268,33 +270,35 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not _hidden(sub.name))
 
 
-def _images(folder: Path, deep: bool = True) -> list[Path]:
-    """The image files of a folder, by name, with those of its subfolders if `deep`."""
-    return sorted(filter(is_image, _files(folder, deep)))
+def _files(folder: Path, root: Path, deep: bool = True) -> list[Path]:
+    """The files of a folder of the data set `root` and, if `deep`, of its subfolders.
 
-
-def _files(folder: Path, deep: bool = True) -> list[Path]:
-    """The files of a folder and, if `deep`, of its subfolders, links followed but to what is above them."""
-    found, seen = [], {os.path.realpath(folder)}
+    Links to folders are followed, but not those to what is above them or in the data set already.
+    """
+    found, seen, whole = [], {os.path.realpath(folder)}, os.path.realpath(root)
     for top, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        inner = {os.path.realpath(Path(top, n)): n for n in sorted(folders, reverse=True) if not _hidden(n)}
-        here = Path(os.path.realpath(top))
-        folders[:] = [n for p, n in inner.items() if deep and p not in seen and not here.is_relative_to(p)]
+        here, inner = Path(os.path.realpath(top)), {}
+        for name in sorted(folders):
+            place = Path(os.path.realpath(here / name))
+            known = place.is_relative_to(whole) and (here / name).is_symlink()
+            if not (_hidden(name) or known or here.is_relative_to(place) or str(place) in seen):
+                inner.setdefault(str(place), name)
+        folders[:] = inner.values() if deep else ()
         seen.update(inner)
         found += [Path(top, name) for name in files if not _hidden(name)]
     return found
 
 
-def _told_by_headers(root: Path) -> tuple[dict[Path, str], bool, set[Path]]:
+def _told_by_headers(root: Path) -> tuple[dict[str, str], bool, set[str]]:
     """DICOM file -> whose it is, of those that tell patients apart; whether by their studies; and which have
-    no image in them.
+    no image in them. Files by their true paths, whatever links lead to them.
     """
-    files = list(filter(is_dicom, _images(root)))
+    files = list(filter(is_dicom, _files(root, root)))
     if not files:
         return {}, False, set()
     from lib.dicom import header_of  # few need it, and it is slow to import
 
-    found = {file: header_of(file) for file in files}
+    found = {os.path.realpath(file): header_of(file) for file in files}
     imageless = {file for file, header in found.items() if not header.image}
     for kind in ("patient", "study"):  # the study, where anonymised files tell no patients apart
         named = {

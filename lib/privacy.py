@@ -232,10 +232,13 @@ def chance(pictures, train, held, patients, seed: int = 0) -> tuple[float, float
     geometric mean of `distance_ratios`.
 
     patients [train + held]: whose each image is; a division never cuts through one, so that it is of as many
-    training images as there are, or of the number nearest to it that whole patients make.
+    training images as there are, or of the number nearest to it that whole patients make; nan where all
+    images are of one patient.
     """
     rng, apart = np.random.default_rng([seed, 70]), cdist(pictures, np.concatenate([train, held]))
     owners, _ = pd.factorize(np.array(patients))
+    if not owners.any():
+        return float("nan"), float("nan")
     found = []
     for _ in range(SHUFFLES):
         places = rng.permutation(owners.max() + 1).argsort()[owners]  # of each image, its patient's

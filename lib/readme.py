@@ -17,6 +17,8 @@ from lib.claims import MISSING, OURS, claims
 from lib.config import ROOT
 from lib.runs import atomic_write
 
+FEW = "updates-200"  # the folder of what trainings of 200 updates gave, where `full` has more
+
 
 def captions(results: Path) -> str:
     """How the base obeys captions that it has never seen."""
@@ -35,25 +37,24 @@ def captions(results: Path) -> str:
 
 
 def gap(results: Path) -> str:
-    """The inversion gap on the phantoms, and on real images where they were measured."""
-    files = [results / "02_textual_inversion-share.csv", *sorted(results.glob("real-*-share-*.csv"))]
-    rows = []
-    for path in filter(Path.is_file, files):
-        for _, r in pd.read_csv(path).iterrows():
-            conditions = ("empty", "caption", *(f"{k} vectors" for k in (1, 8, 64)), "fine-tuned")
-            losses = [f"{r[c]:.4f}" if c in r else "-" for c in conditions]
+    """The inversion gap on phantoms and, where they were measured, on real images; few updates and many."""
+    stem, rows = "02_textual_inversion", []
+    for folder in (results / FEW, results):
+        shares = [folder / f"{stem}-share.csv", *sorted(folder.glob(f"real-{stem}-share-*.csv"))]
+        for path in filter(Path.is_file, shares):
+            runs = pd.read_csv(folder / path.name.replace("-share", ""))
             kind = "real" if path.name.startswith("real-") else "phantom"
-            rows.append(
-                (
-                    f"{r['dataset']}, {r['class']} ({kind})",
-                    *losses,
-                    f"{r.share_64:.0%}" if "share_64" in r else "-",
-                    int(r["n_test"]),
-                    int(r["seeds"]),
-                )
-            )
+            for _, r in pd.read_csv(path).iterrows():
+                conditions = ("empty", "caption", *(f"{k} vectors" for k in (1, 8, 64)), "fine-tuned")
+                losses = [f"{r[c]:.4f}" if c in r else "-" for c in conditions]
+                closed = f"{r.share_64:.0%}" if "share_64" in r else "-"
+                numbers = int(r["n_test"]), int(r["seeds"])
+                name = f"{r['dataset']}, {r['class']} ({kind})"
+                rows.append((name, runs.steps.iloc[0], *losses, closed, *numbers))
+    first = [row[0] for row in rows]
+    rows.sort(key=lambda row: first.index(row[0]))
     names = ("empty prompt", "best caption", "1 vector", "8 vectors", "64 vectors", "fine-tuned U-Net")
-    return markdown(("images", *names, "share closed by 64", "n", "seeds"), rows)
+    return markdown(("images", "updates", *names, "share closed by 64", "n", "seeds"), rows)
 
 
 def updates(results: Path) -> str:

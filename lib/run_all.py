@@ -37,8 +37,7 @@ def absolute(name: str, value: Any) -> Any:
     """A path typed on the command line, as seen from the notebooks' working folder."""
     if isinstance(value, str) and (name in INPUTS or "/" in value):
         path = Path(os.path.expanduser(value))
-        within = name == "dataset" and path.parent.is_dir()  # a class: folder/tumour for folder/test/tumour
-        if path.exists() or value.startswith(("./", "../", "~")) or within:
+        if path.exists() or value.startswith(("./", "../", "~")) or specs.is_class_of_splits(value):
             return str(path.resolve())
         return specs.absolute(value)  # "chexpert:my/folder"
     return value
@@ -56,6 +55,9 @@ def jobs(arguments: Namespace, root: Path) -> list[Job]:
             where = f"{root / 'params' / arguments.profile}.yaml: {stem}"
             raise ConfigError(f"{where} has no parameter {name!r}{nearest(name, names)}")
     workers = profile.get("command", {}).get("workers")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        path = root / "params" / f"{arguments.profile}.yaml"
+        raise ConfigError(f"{path}: command.workers = {workers!r}: a number of processes, at least 1")
     selected = [everything[path.stem] for path in select(root / "notebooks", arguments.only)]
     if not selected:
         raise ConfigError(f"no notebooks in {root / 'notebooks'}")

@@ -60,14 +60,22 @@ def folders_of(text: str, count: int) -> list[str]:
     return max(cuts, key=lambda cut: sum(map(os.path.isdir, cut)))
 
 
+def is_class_of_splits(spec: str) -> bool:
+    """Whether a name is no folder itself, but of some in the one above: a/tumour where a/test/tumour is."""
+    above, name = resolve(Path(spec).parent), Path(spec).name
+    if prefix_of(spec)[0] is not None or (above / name).exists() or not os.access(above, os.R_OK | os.X_OK):
+        return False
+    return above.is_dir() and any(os.path.isdir(sub / name) for sub in above.iterdir())
+
+
 def local_folders(spec: str) -> list[str]:
     """Every folder or file that a name points to, whether it exists or not; none of a phantom's.
 
-    Of a folder that is not there, the one above: `folder/tumour` may name a class of its splits.
+    Of a class of a folder's splits, that folder.
     """
     prefix, rest = prefix_of(spec)
     if prefix is None:
-        return [spec if resolve(spec).exists() else str(Path(spec).parent)]
+        return [str(Path(spec).parent) if is_class_of_splits(spec) else spec]
     if prefix not in FOLDERS:
         return []
     return folders_of(options_of(rest)[0], FOLDERS[prefix])

@@ -206,7 +206,16 @@ def test_low_guidance_is_judged_by_kid(tmp_path, better, verdict):
 def test_a_gap_of_other_numbers_of_vectors_keeps_its_columns(tmp_path):
     row = {"dataset": "chest", "class": "a", "empty": 0.4, "caption": 0.39, "1 vectors": 0.35}
     row |= {"64 vectors": 0.3, "fine-tuned": 0.2, "share_1": 0.25, "share_64": 0.5, "n_test": 9, "seeds": 1}
-    pd.DataFrame([row]).to_csv(tmp_path / "02_textual_inversion-share.csv", index=False)
-    assert readme.gap(tmp_path).splitlines()[-1] == (
-        "| chest, a (phantom) | 0.4000 | 0.3900 | 0.3500 | - | 0.3000 | 0.2000 | 50% | 9 | 1 |"
-    )
+    for folder, steps in ((tmp_path, 1500), (tmp_path / readme.FEW, 200)):
+        folder.mkdir(exist_ok=True)
+        pd.DataFrame([row, row | {"dataset": str(steps)}]).to_csv(
+            folder / "02_textual_inversion-share.csv", index=False
+        )
+        pd.DataFrame([{"steps": steps}]).to_csv(folder / "02_textual_inversion.csv", index=False)
+    rest = "0.4000 | 0.3900 | 0.3500 | - | 0.3000 | 0.2000 | 50% | 9 | 1 |"
+    assert readme.gap(tmp_path).splitlines()[2:] == [
+        f"| chest, a (phantom) | 200 | {rest}",
+        f"| chest, a (phantom) | 1500 | {rest}",
+        f"| 200, a (phantom) | 200 | {rest}",
+        f"| 1500, a (phantom) | 1500 | {rest}",
+    ]

@@ -80,6 +80,7 @@ def test_links_to_patients_are_followed_and_those_to_folders_above_are_not(tmp_p
     (tmp_path / "mine" / "tumour" / "P01").symlink_to(tmp_path / "far" / "P01")
     (tmp_path / "mine" / "tumour" / "again").symlink_to(tmp_path / "far" / "P01")
     (tmp_path / "mine" / "tumour" / "P00" / "above").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "tumour" / "P00" / "beside").symlink_to(tmp_path / "mine" / "normal")
     found = load_images(str(tmp_path / "mine"), split="all", side=8)
     assert [found.labels.count(label) for label in ("normal", "tumour")] == [3, 4]
     patients = {p for p, label in zip(found.patients, found.labels, strict=True) if label == "tumour"}

@@ -275,8 +275,24 @@ def test_patients_who_are_called_classes_are_refused(tmp_path):
         write_dicom(tmp_path / patient / "IM0", of_values(0, 1), PatientID=patient)
     with pytest.raises(DatasetError, match="each of its 3 subfolders is of one patient"):
         FolderSource(str(tmp_path))
+    write_dicom(tmp_path / "ROE_RICHARD" / "IM1", of_values(0, 2), PatientID="")
+    with pytest.raises(DatasetError, match="each of its 3 subfolders is of one patient"):
+        FolderSource(str(tmp_path))
     write_dicom(tmp_path / "POE_ANNE" / "IM1", of_values(0, 2), PatientID="another")
     assert len(FolderSource(str(tmp_path)).classes) == 3
+
+
+def test_a_patient_to_whom_two_splits_are_linked_is_one(tmp_path):
+    for patient in (1, 2, 3):
+        write_dicom(tmp_path / "disc" / f"D{patient}" / "IM0", of_values(0, 1), PatientID=f"MRN-{patient}")
+    for split, own in (("train", 1), ("test", 2)):
+        folder = tmp_path / "mine" / split / "tumour"
+        folder.mkdir(parents=True)
+        for disc in (own, 3):
+            (folder / f"{split}{disc}").symlink_to(tmp_path / "disc" / f"D{disc}")
+    source = FolderSource(str(tmp_path / "mine"))
+    assert len({candidate.patient for candidate in source.candidates}) == 3 and len(source.candidates) == 4
+    assert source.rule == "split as the folders are; patients in more than one: 1"
 
 
 def test_patients_in_more_than_one_given_split_are_counted(tmp_path):

@@ -108,6 +108,7 @@ class TestDistances:
         low, high = chance(self.points[100:130], train, held, [0, 0, 0, 1, 1, 1, 1, 1])
         ratio = np.exp(np.log(distance_ratios(self.points[100:130], train, held)).mean())
         assert [low, high] == pytest.approx(sorted([ratio, 1 / ratio]))
+        assert np.isnan(chance(self.points[100:130], train, held, [0] * 8)).all()
 
     def test_few_training_images_are_compared_with_as_few(self):
         """Against all held-out images, five would seem far whatever they are."""

@@ -203,6 +203,9 @@ def test_a_parameter_of_the_profile_that_no_notebook_has_is_named(root, run):
         assert "mini.yaml" in error
     (root / "params" / "mini.yaml").write_text("command:\n  worker: 1\n")
     assert run()[0] == 2 and "command has no parameter 'worker'; did you mean workers?" in run()[2]
+    for value in ("two", "0", "true"):
+        (root / "params" / "mini.yaml").write_text(f"command:\n  workers: {value}\n")
+        assert run()[0] == 2 and "a number of processes, at least 1" in run()[2]
 
 
 def test_a_file_that_is_no_notebook_is_named(root, run):
@@ -385,14 +388,17 @@ def test_after_an_interruption_the_time_left_is_told_by_what_was_done_since(monk
 
 
 def test_an_hour_of_waiting_for_another_run_is_none_of_work(root, run, monkeypatch):
+    clock, waited = time.monotonic, []
+    monkeypatch.setattr("lib.session.time.monotonic", lambda: clock() + 3600 * len(waited))
+
     @contextmanager
     def slow(*_):
-        time.sleep(3)
+        waited.append(True)
         yield
 
     monkeypatch.setattr("lib.session.locked", slow)
     status, said, _ = run("--only", "01")
-    assert status == 0 and json.loads((root / "runs" / TIMINGS).read_text())["mini/01_good"] < 3
+    assert status == 0 and json.loads((root / "runs" / TIMINGS).read_text())["mini/01_good"] < 3600
 
 
 def test_the_time_left_comes_from_earlier_runs_or_from_what_is_done():
@@ -553,6 +559,9 @@ def test_images_of_a_class_that_is_named_across_the_splits_are_an_input(root, ru
         assert job.parameters["dataset"] == str(root / "folder" / "tumour")
         digests.append(job.digest)
     assert digests[0] != digests[1]
+    for spec in ("phantom:chest", "typo", "folder/typo"):  # as they were typed
+        (job,) = jobs(parser().parse_args(["--only", "06", "-p", "dataset", spec]), root)
+        assert job.parameters["dataset"] == spec and job.digest
 
 
 def test_help_needs_no_installation(checkout):
