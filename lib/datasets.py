@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,17 @@ from lib.imagesets import SPLITS, DatasetError, ImageSet, Request, Source, check
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["READERS", "DatasetError", "ImageSet", "check", "classes", "load_images", "split_table", "splits"]
+__all__ = [
+    "READERS",
+    "DatasetError",
+    "ImageSet",
+    "check",
+    "classes",
+    "load_images",
+    "of_splits",
+    "split_table",
+    "splits",
+]
 
 PHANTOMS_A_CLASS = 100  # as many as the paper trained on
 
@@ -81,6 +91,18 @@ def classes(spec: str | os.PathLike) -> tuple[str, ...]:
 def splits(spec: str | os.PathLike) -> tuple[str, ...]:
     """Those of train, val and test that hold images of `spec`; a folder need not have all."""
     return _open(os.fspath(spec)).splits
+
+
+def of_splits(
+    spec: str, n: int, names: Iterable[str], side: int, seed: int, label: str
+) -> Iterator[ImageSet]:
+    """At most n images of a class of each of these splits, but for those that have none."""
+    for name in names:
+        try:
+            found = load_images(spec, n, name, side, seed, label, fewer=True)
+        except DatasetError:  # a hash of ten patients may give it none, or none that can be read
+            continue
+        yield found
 
 
 def split_table(spec: str | os.PathLike, patient_pattern: str | None = None) -> pd.DataFrame:

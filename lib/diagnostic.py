@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from lib.classify import Cases, Training
-from lib.datasets import classes, load_images
-from lib.imagesets import JOINED, DatasetError, ImageSet
+from lib.datasets import classes, of_splits
+from lib.imagesets import JOINED, ImageSet
 from lib.progress import progress
 from lib.resnet import Classifier, ClassifierSettings
 from lib.runs import cached, code_digest
@@ -67,11 +67,7 @@ def healthy_beside(diseased: ImageSet) -> ImageSet | None:
     first, side, found = classes(diseased.spec)[0], diseased.images.shape[-1], None
     if first in diseased.classes:
         return None
-    for split in diseased.split.split(JOINED):
-        try:
-            more = load_images(diseased.spec, len(diseased), split, side, label=first, fewer=True)
-        except DatasetError:  # none of this class there, or none that can be read
-            continue
+    for more in of_splits(diseased.spec, len(diseased), diseased.split.split(JOINED), side, 0, first):
         found = more if found is None else found.joined(more)
     if found is None or len(found) < LEAST:
         return None

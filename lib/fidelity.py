@@ -15,7 +15,7 @@ from scipy.stats import spearmanr, t
 
 from lib.artefacts import SEEING, remembered, sampled, trained
 from lib.config import digest
-from lib.datasets import load_images, splits
+from lib.datasets import load_images, of_splits, splits
 from lib.embedding import Embedding
 from lib.features import extract, load_extractor
 from lib.imagesets import DatasetError, ImageSet
@@ -85,11 +85,8 @@ def tasks(
 def _held_out(spec, n, split, side, seed, label):
     """At most n images of `split`, with those of the other held-out one where they are too few to halve."""
     found, there = None, splits(spec)
-    for name in sorted({"val", "test"} & {*there}, key=lambda name: name != split):
-        try:
-            more = load_images(spec, n, name, side, seed, label, fewer=True)
-        except DatasetError:  # none of this class, or none that can be read
-            continue
+    names = sorted({"val", "test"} & {*there}, key=lambda name: name != split)
+    for more in of_splits(spec, n, names, side, seed, label):
         found = more if found is None else found.joined(more)
         if min(map(len, _halves(found))) >= LEAST:
             return found
