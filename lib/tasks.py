@@ -39,7 +39,11 @@ def token_of(name: str, label: str) -> str:
 
 
 def learned_classes(spec: str) -> tuple[str, ...]:
-    """The classes of a data set. Raises DatasetError for more than MOST_CLASSES, each of which is learned."""
+    """The classes of a data set.
+
+    Raises DatasetError for more than MOST_CLASSES, each of which is learned, and for two whose names give
+    one token and so one file ("GGO 3" and "ggo-3").
+    """
     labels = classes(spec)
     if len(labels) > MOST_CLASSES:
         shown = ", ".join(labels[:3])
@@ -47,6 +51,13 @@ def learned_classes(spec: str) -> tuple[str, ...]:
             f"{spec}: {len(labels)} classes ({shown}, ...), each of which would be learned by itself: where "
             "its subfolders are patients, put them into a folder that is named by their class"
         )
+    first: dict[str, str] = {}
+    for label in labels:
+        other = first.setdefault(token_of(name_of(spec), label), label)
+        if other != label:
+            raise DatasetError(
+                f"{spec}: the classes {other!r} and {label!r} would share a token and a file: rename one"
+            )
     return labels
 
 

@@ -237,6 +237,14 @@ def test_folders_of_patients_are_not_learned_one_by_one(tmp_path):
     assert label == "tumour" and len(set(images.patients)) == len(images) // 2 > 9
 
 
+def test_classes_that_would_share_a_file_are_refused(tmp_path):
+    for label in ("healthy", "GGO 3", "ggo-3"):
+        fill(tmp_path / label, 2)
+    for sets in (training_sets, gap_sets, tasks):
+        with pytest.raises(DatasetError, match="'GGO 3' and 'ggo-3' would share a token and a file: rename"):
+            list(sets(str(tmp_path), 9, 9, 8, 0))
+
+
 def test_images_of_one_patient_stay_together(tmp_path):
     for patient in range(40):
         for scan in range(3):
