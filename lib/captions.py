@@ -32,20 +32,22 @@ CAPTIONS = {
         "cellular fine purple pink",
     ),
 }
+PLAINEST = ("a picture", "a picture , noisy")  # the least that its captions say: a ground that none names
 
 
 def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str, str]) -> str:
     """The caption with the lowest denoising loss on the training images, of all that we could write.
 
-    Candidates: what the user gave for the class; all of CAPTIONS; and, where the base knows the
-    world's words, the mean training image told by its tiles, as a mosaic and as a picture.
+    Candidates: what the user gave for the class, alone; or its name, and where the base knows the world's
+    words all of CAPTIONS, PLAINEST, and the mean training image told by its tiles, as a mosaic and as a
+    picture.
     """
     if label in given:
         return given[label]
     candidates = [f"a medical image of {name} {label}"]
     if knows_the_world(base):
         told = told_by_tiles(images.images)
-        candidates = [*(c for captions in CAPTIONS.values() for c in captions), *told]
+        candidates = [*(c for captions in CAPTIONS.values() for c in captions), *PLAINEST, *told]
     few = images.subset(slice(0, 32))
     key = {"base": base.digest, "images": few.digest, "candidates": candidates}
 

@@ -131,7 +131,7 @@ def loss_chart(curves):
         ax = axes[0, names.index(name)]
         seen = records.dropna(subset="validation_loss")
         relative = seen.validation_loss / seen.validation_loss.iloc[0]
-        ax.plot(seen.step, relative, label=label, color=COLOURS.get(label))
+        ax.plot(seen.step, relative, "o-", label=label, color=COLOURS.get(label))
         ax.set(title=name, xlabel="updates")
         ax.legend()
     axes[0, 0].set_ylabel("held-out loss / that at the start")

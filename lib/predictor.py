@@ -102,10 +102,10 @@ class Predictor:
         hidden = F.conv2d(hidden, resnet.conv1.weight, added, padding=1)
         hidden = resnet.conv2(F.silu(resnet.norm2(hidden), inplace=True))
         x = hidden.add_(x if resnet.conv_shortcut is None else resnet.conv_shortcut(x))
-        return x if transformer is None else self._transformed(transformer, _repeated(x, rows))
+        return x if transformer is None else self._transformed(transformer, x, rows)
 
-    def _transformed(self, transformer, x):
-        n, _, height, width = x.shape
+    def _transformed(self, transformer, x, rows):
+        _, _, height, width = x.shape
         tokens = transformer.norm(x)
         if not transformer.use_linear_projection:
             tokens = transformer.proj_in(tokens)
@@ -115,19 +115,19 @@ class Predictor:
         for block in transformer.transformer_blocks:
             seen = block.norm1(tokens)
             projections = (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
-            rows = (_by_head(block.attn1, project(seen)) for project in projections)
-            tokens = tokens + _attended(block.attn1, *rows, tokens.shape)
+            heads = (_by_head(block.attn1, project(seen)) for project in projections)
+            tokens = _repeated(tokens + _attended(block.attn1, *heads, tokens.shape), rows)
             # a prompt's images stand behind each other: their positions attend to its text as one picture's
             asked = block.attn2.to_q(block.norm2(tokens)).view(len(self.states), -1, tokens.shape[-1])
-            rows = (_by_head(block.attn2, asked), *self._texts[block.attn2])
-            tokens = tokens + _attended(block.attn2, *rows, tokens.shape)
+            heads = (_by_head(block.attn2, asked), *self._texts[block.attn2])
+            tokens = tokens + _attended(block.attn2, *heads, tokens.shape)
             tokens = tokens + block.ff(block.norm3(tokens))
         if transformer.use_linear_projection:
             tokens = transformer.proj_out(tokens)
-        tokens = tokens.transpose(1, 2).reshape(n, -1, height, width)
+        tokens = tokens.transpose(1, 2).reshape(rows, -1, height, width)
         if not transformer.use_linear_projection:
             tokens = transformer.proj_out(tokens)
-        return tokens.add_(x)
+        return tokens.add_(_repeated(x, rows))
 
 
 def is_known(unet: torch.nn.Module) -> bool:

@@ -63,13 +63,14 @@ def generate(
     batch_size = base.at_once if batch_size is None else batch_size
     _check(n=n, steps=steps, batch_size=batch_size)
     states, weights = _conditions(base, what, guidance, prompt, negative, embeddings)
+    predict = Predictor(base.unet, states, _scheduler(base, sampler, steps).timesteps)  # for all batches
     images = []
     for first in range(0, n, batch_size):
         seeds = range(seed + first, seed + min(first + batch_size, n))
         generators = [torch.Generator().manual_seed(s) for s in seeds]
         noise = _noise(base, generators)
         with within_memory(f"batch_size = {len(noise)} at {base.image_side} pixels"):
-            latents = _solve(base, states, weights, noise, generators, sampler, steps)
+            latents = _solve(base, predict, weights, noise, generators, sampler, steps)
             images.append(base.decode(latents))
         if progress:
             progress(seeds.stop - seed, n)
@@ -124,7 +125,8 @@ def inpaint(
         return latents * inside + known * (1 - inside)
 
     with within_memory(f"n = {n} at {base.image_side} pixels"):
-        latents = _solve(base, states, weights, noise, generators, sampler, steps, keep)
+        predict = Predictor(base.unet, states, _scheduler(base, sampler, steps).timesteps)
+        latents = _solve(base, predict, weights, noise, generators, sampler, steps, keep)
         painted = base.decode(latents)
     seam = gaussian_filter(mask.float().numpy(), blur) if blur > 0 else mask.float().numpy()
     seam = torch.from_numpy(np.where(seam > 0.01, np.maximum(seam, mask.numpy()), 0.0).astype(np.float32))
@@ -209,15 +211,14 @@ def _begins_in_noise(scheduler, steps, total):
 
 
 @torch.no_grad()
-def _solve(base, states, weights, noise, generators, sampler, steps, keep=None):
+def _solve(base, predict, weights, noise, generators, sampler, steps, keep=None):
     """Latents [n, C, h, w] from noise; `keep(latents, scheduler, step)` may change them after each step."""
     scheduler = _scheduler(base, sampler, steps)
     latents = noise * scheduler.init_noise_sigma
     extra = {} if sampler == "ddim" else {"generator": generators}
-    predict = Predictor(base.unet, states, scheduler.timesteps)
     for step, time in enumerate(scheduler.timesteps):
         predicted = predict(scheduler.scale_model_input(latents, time), step).float()
-        predicted = predicted.view(len(states), *latents.shape)
+        predicted = predicted.view(len(weights), *latents.shape)
         guided = torch.einsum("m,mnchw->nchw", weights, predicted)
         latents = scheduler.step(guided, time, latents, return_dict=False, **extra)[0]
         if keep:

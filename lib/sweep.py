@@ -23,6 +23,8 @@ from lib.base import Base, load_base
 from lib.errors import UserError
 from lib.progress import progress
 
+WAIT = 24 * 3600  # seconds in which a cluster's first worker comes: jobs wait in queues
+
 
 class SweepError(UserError):
     """A number of workers, or a cluster, that cannot be used."""
@@ -42,7 +44,7 @@ def sweep(base: Base, calls: Sequence[Callable[[Base], Any]], text: str = "") ->
     results: list[Any] = [None] * len(calls)
     parent = None if address else os.getpid()
     told = {name: os.environ.get(name) for name in ("MDB_RUNS", "MDB_FORCE_SINCE")}
-    with _backend(address, n), warnings.catch_warnings():
+    with _cluster(address, len(calls)) if address else _processes(n), warnings.catch_warnings():
         # loky replaces a worker that has grown by 300 MB, as one that fine-tunes a U-Net does, and warns.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         known = base.source, str(base.device), base.dtype, base.digest
@@ -65,14 +67,14 @@ def workers(base: Base) -> int:
     return int(asked)
 
 
+def _processes(n: int):
+    threads = max(1, joblib.cpu_count() // n)
+    # Large arrays are shared between processes; "c": torch warns of arrays that cannot be written.
+    return joblib.parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, mmap_mode="c")
+
+
 @contextmanager
-def _backend(address: str | None, n: int):
-    if address is None:
-        threads = max(1, joblib.cpu_count() // n)
-        # Large arrays are shared between processes; "c": torch warns of arrays that cannot be written.
-        with joblib.parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, mmap_mode="c"):
-            yield
-        return
+def _cluster(address: str, calls: int):
     try:
         from distributed import Client
     except ImportError as error:
@@ -83,8 +85,15 @@ def _backend(address: str | None, n: int):
         client = Client(address, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:
         raise SweepError(f"no Dask scheduler answers at {address}: start one, or leave it out") from error
-    with client, joblib.parallel_config("dask", client=client):
-        yield
+    with client:
+        if not client.ncores():
+            progress(0, calls, f"waiting for a worker of {address}")
+            try:
+                client.wait_for_workers(1, timeout=WAIT)
+            except TimeoutError as error:
+                raise SweepError(f"no worker came to the cluster {address} in {WAIT / 3600:.0f} h") from error
+        with joblib.parallel_config("dask", client=client):
+            yield
 
 
 def _work(i, call, told, parent, known):

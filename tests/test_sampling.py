@@ -16,6 +16,7 @@ from PIL import Image
 
 from lib.config import ROOT
 from lib.embedding import Embedding
+from lib.predictor import Predictor
 from lib.sampling import SAMPLERS, SamplingError, _scheduler, generate, inpaint, save_images
 
 
@@ -46,6 +47,14 @@ def test_the_same_pictures_as_plain_diffusers(base, pair, sampler, tmp_path):
     ours = generate(base, pair[0], 3, guidance=3.0, steps=6, seed=5, prompt="a photo of {}", sampler=sampler)
     assert ours.shape == (3, 3, 64, 64) and ours.dtype == torch.float32
     np.testing.assert_allclose(ours.permute(0, 2, 3, 1), theirs.images, atol=1e-4)
+
+
+def test_what_the_batches_of_a_call_share_is_made_once(base, pair, monkeypatch):
+    """Keys, values and, on CUDA, the recording."""
+    made = []
+    monkeypatch.setattr("lib.sampling.Predictor", lambda *given: made.append(given) or Predictor(*given))
+    generate(base, pair[0], 3, steps=2, batch_size=1)
+    assert len(made) == 1
 
 
 def test_the_batch_size_changes_no_picture(base, pair):
