@@ -2,11 +2,17 @@
 
 Time of an update, and beside it with torch's own products in place of those of lib/products.py; its parts,
 each waited for; operations by torch's counter, as a share of what the machine's best matrix product reaches;
-eight concepts at once against one after the other; and how time and memory grow with the number of images.
---base names another model folder, --device and --dtype where and how it runs.
+eight concepts at once against one after the other; how time grows with updates and with trainings; and how
+time and memory grow with the number of images, in a process of its own each. Memory on a GPU is what is
+reserved, which a card must have. --base names another model folder, --device and --dtype where and how it
+runs.
 """
 
 import argparse
+import json
+import resource
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
@@ -23,6 +29,8 @@ from lib.training import Concept
 
 PARTS = ("drawing latents", "text encoder", "U-Net forward", "backward", "optimizer")
 NUMBERS = (10, 100, 1000, 10_000)  # of images
+UPDATES = (50, 100, 200, 400)  # of one training
+TRAININGS = (1, 2, 4, 8)  # one after the other, of the first of UPDATES each
 WARMUP = 5  # updates, in which memory is laid out and, on a GPU, a graph recorded
 
 
@@ -59,12 +67,13 @@ def by_part(base, settings, repeats: int) -> list[list[float]]:
     return [list(part) for part in zip(*found[2:], strict=True)]
 
 
-def updates(base, batch_size: int, repeats: int, n: int = 8) -> list[float]:
-    """Seconds of each of `repeats` updates on n images, after a few in which memory is laid out."""
+def updates(base, batch_size: int, repeats: int, images=None) -> list[float]:
+    """Seconds of each of `repeats` updates, on eight images for None, after a few that lay out memory."""
+    images = pictures(base, 8) if images is None else images
     settings = InversionSettings(
         "<x>", steps=repeats + WARMUP, batch_size=batch_size, record_every=1, init=""
     )
-    seconds = [found[0].seconds for found in train_many(base, [Job(pictures(base, n), settings)])]
+    seconds = [found[0].seconds for found in train_many(base, [Job(images, settings)])]
     return [b - a for a, b in zip(seconds[WARMUP - 1 :], seconds[WARMUP:], strict=False)]
 
 
@@ -121,6 +130,37 @@ def together(base, settings, concepts: int, repeats: int) -> list[float]:
     return ratios
 
 
+def whole(base, steps: int, trainings: int) -> float:
+    """Seconds of whole trainings, one after the other, of eight images each, encoding included."""
+    started = clock(base.device)
+    for i in range(trainings):
+        settings = InversionSettings(f"<{i}>", steps=steps, batch_size=4, record_every=steps, init="")
+        list(train_many(base, [Job(pictures(base, 8), settings)]))
+    return clock(base.device) - started
+
+
+def peak_memory(device) -> float:
+    """MB that this process had at most: on a GPU of its memory, else of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def of_many(base, n: int, repeats: int) -> dict:
+    """Of n images, which are there before: seconds of encoding and of updates, and what a training takes.
+
+    A smaller training goes before, so that what is taken once a process is not taken for theirs.
+    """
+    updates(base, 4, 1, pictures(base, 100))
+    images, before = pictures(base, n), peak_memory(base.device)
+    started = clock(base.device)
+    concept = Concept(base, images, InversionSettings("<x>", batch_size=4, init=""))
+    encoding = clock(base.device) - started
+    del concept
+    seconds = updates(base, 4, repeats, images)
+    return {"encoding": encoding, "updates": seconds, "megabytes": peak_memory(base.device) - before}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -131,46 +171,52 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="images an update")
     parser.add_argument("--numbers", type=int, nargs="*", default=NUMBERS, help="of images")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     base = load_base(asked.base, asked.device, asked.dtype)
+    if asked.one:
+        print(json.dumps(of_many(base, asked.one, asked.repeats)))
+        return
     on_gpu = base.device.type == "cuda"
     products = matmul_peak(base, 8192 if on_gpu else 2048)
-    rows, peak = [], max(products)
+    rows, peak, seconds_of = [], max(products), {}
     for name, speed in zip(("torch's", "oneDNN's"), products, strict=True):
         if name == "torch's" or base.device.type == "cpu":
             rows.append(row(f"square matrix product, {name}", speed / 1e9, "GFLOP/s"))
     for size in asked.batches:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        whole = updates(base, size, asked.repeats)
-        rows.append(row(f"update, batch {size}", [1000 * t for t in whole], "ms"))
+        seconds_of[size] = updates(base, size, asked.repeats)
+        rows.append(row(f"update, batch {size}", [1000 * t for t in seconds_of[size]], "ms"))
         if on_gpu:
-            rows.append(row(f"update, batch {size}: memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+            rows.append(row(f"update, batch {size}: memory", peak_memory(base.device) / 1e3, "GB"))
         if base.device.type == "cpu":
             with torchs_products():
                 theirs = updates(base, size, asked.repeats)
-            ratios = [a / b for a, b in zip(theirs, whole, strict=True)]
+            ratios = [a / b for a, b in zip(theirs, seconds_of[size], strict=True)]
             rows.append(row(f"update, batch {size}: with torch's products / with oneDNN's", ratios, "1"))
         settings = InversionSettings("<x>", steps=2, batch_size=size, init="")
         if size == 4:
             for name, seconds in zip(PARTS, by_part(base, settings, asked.repeats), strict=True):
                 rows.append(row(f"update, batch {size}: {name}", [1000 * t for t in seconds], "ms"))
-        share = operations(base, settings) / peak
-        shares = [share / t for t in whole]
+        count = operations(base, settings)
+        rows.append(row(f"update, batch {size}: operations", count / 1e9, "GFLOP"))
+        shares = [count / peak / t for t in seconds_of[size]]
         rows.append(row(f"update, batch {size}: share of that product's speed", shares, "1"))
     steps = 10 * WARMUP if on_gpu else 10  # a graph is recorded once a training
     ratios = together(base, {"steps": steps, "batch_size": 1}, 8, max(2, asked.repeats // 4))
     rows.append(row("eight concepts at batch 1: one after the other / at once", ratios, "1"))
+    for number in UPDATES:
+        rows.append(row(f"one training, {number} updates", whole(base, number, 1), "s"))
+    for number in TRAININGS:
+        what = f"{number} trainings in turn, {UPDATES[0]} updates"
+        rows.append(row(what, whole(base, UPDATES[0], number), "s"))
     for n in asked.numbers:
-        images = pictures(base, n)
-        started = clock(base.device)
-        concept = Concept(base, images, InversionSettings("<x>", batch_size=4, init=""))
-        rows.append(row(f"encoding, {n} images", 1000 * (clock(base.device) - started) / n, "ms an image"))
-        kept = concept.mean.nbytes + concept.std.nbytes
-        rows.append(row(f"held while training, {n} images", kept / n / 1000, "kB an image"))
-        del concept
-        seconds = updates(base, 4, asked.repeats, n)
-        rows.append(row(f"update, {n} images", [1000 * t for t in seconds], "ms"))
+        command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--one", str(n)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append(row(f"encoding, {n} images", 1000 * found["encoding"] / n, "ms an image"))
+        rows.append(row(f"update, {n} images", [1000 * t for t in found["updates"]], "ms"))
+        rows.append(row(f"memory, {n} images", found["megabytes"], "MB beside them"))
     save("training", rows)
 
 

@@ -156,6 +156,12 @@ class Base:
         """Standard deviation of the vocabulary's vectors, float32 [D]; kept, since it takes seconds."""
         return self.token_table.cpu().std(0)
 
+    def place(self, values: torch.Tensor) -> torch.Tensor:
+        """`values`, which lie on the CPU, on the base's device; a GPU goes on with what it has to do."""
+        if self.device.type != "cuda":
+            return values.to(self.device)
+        return values.pin_memory().to(self.device, non_blocking=True)
+
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, std) of the latent posterior of each image, scaled as the U-Net expects; [n, C, h, w].
@@ -166,14 +172,14 @@ class Base:
         if images.ndim != 4 or images.shape[1:] != (3, side, side) or not len(images):
             shape = " x ".join(map(str, images.shape))
             raise BaseError(f"images {shape}: {self.name} takes n x 3 x {side} x {side}, n at least 1")
-        if not ((images >= -1e-3) & (images <= 1 + 1e-3)).all():
-            raise BaseError(
-                f"images from {images.min():.4g} to {images.max():.4g}: scale them to [0, 1], without nan"
-            )
-        moments = []
-        for part in images.split(self._encoded_at_once):
-            moments.append(self._through_vae(self._moments, part * 2 - 1))
-        mean, std = torch.cat(moments, 1) * self.vae.config.scaling_factor
+        low, high = images.min(), images.max()
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise BaseError(f"images from {low:.4g} to {high:.4g}: scale them to [0, 1], without nan")
+        moments = torch.empty(2, len(images), *self.latent_shape, device=self.device)
+        parts = zip(images.split(self._encoded_at_once), moments.split(self._encoded_at_once, 1), strict=True)
+        for part, found in parts:
+            found.copy_(self._through_vae(self._moments, part * 2 - 1))
+        mean, std = moments.mul_(self.vae.config.scaling_factor)
         return mean, std
 
     @torch.no_grad()
@@ -223,7 +229,7 @@ class Base:
         for row, found in enumerate(slots):
             for position, token, k in found:
                 index[row, position] = place[token] + k
-        index = index.to(self.device)
+        index, ids = self.place(index), self.place(torch.tensor(ids))
         rows = torch.cat([v.to(self.device) for v in vectors.values()]) if vectors else None
 
         def splice(_module, _inputs, states):
@@ -236,7 +242,7 @@ class Base:
         with _splicing:
             hook = self._table.register_forward_hook(splice)
             try:
-                return self.text_encoder(torch.tensor(ids, device=self.device)).last_hidden_state
+                return self.text_encoder(ids).last_hidden_state
             finally:
                 hook.remove()
 

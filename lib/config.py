@@ -286,7 +286,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
         kind = f"{array.dtype.str}{list(value.shape)}"
-        return {"array": kind, "sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+        return {"array": kind, "sha256": hashlib.sha256(array.reshape(-1).view(np.uint8)).hexdigest()}
     raise TypeError(f"no digest for {_a(type(value).__name__)}: {value!r}")
 
 

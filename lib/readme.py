@@ -60,7 +60,7 @@ def gap(results: Path) -> str:
 
 def _share(row) -> str:
     """The share that 64 vectors close, with its standard deviation over seeds where there are several."""
-    spread = row.sd_64 / (row["empty"] - row["fine-tuned"])
+    spread = row.get("sd_64", np.nan) / (row["empty"] - row["fine-tuned"])
     return f"{row.share_64:.0%}" + (f" (sd {100 * spread:.1f})" if np.isfinite(spread) else "")
 
 
@@ -184,15 +184,12 @@ def _span(value, low, high, digits):
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+WHOLE = "fp32: ours / the script, reading and encoding of 100 images included"
 #: (benchmark, row, unit, aim) of README's table of speed.
 SPEED = (
     ("against_diffusers", "fp32: ours / the script, once under way", "1", "at least 2"),
-    (
-        "against_diffusers",
-        "fp32: ours / the script, reading and encoding of 100 images included, 40 steps",
-        "1",
-        "-",
-    ),
+    ("against_diffusers", f"{WHOLE}, 40 steps", "1", "-"),
+    ("against_diffusers", f"{WHOLE}, 200 steps", "1", "-"),
     ("against_diffusers", "fp32: script", "held-out loss", "-"),
     ("against_diffusers", "fp32: ours", "held-out loss", "no higher"),
     ("against_diffusers", "fp32: script", "MB", "-"),
@@ -202,11 +199,16 @@ SPEED = (
     ("training", "update, batch 4", "ms", "-"),
     ("training", "update, batch 16", "ms", "-"),
     ("training", "update, batch 16: with torch's products / with oneDNN's", "1", "above 1"),
+    ("training", "update, batch 16: operations", "GFLOP", "-"),
     ("training", "update, batch 16: share of that product's speed", "1", "0.45, on a GPU"),
     ("training", "eight concepts at batch 1: one after the other / at once", "1", "at least 2"),
+    ("training", "one training, 50 updates", "s", "-"),
+    ("training", "one training, 400 updates", "s", "eight times as long"),
+    ("training", "8 trainings in turn, 50 updates", "s", "eight times as long"),
     ("training", "update, 10 images", "ms", "-"),
     ("training", "update, 10000 images", "ms", "as with 10"),
-    ("training", "held while training, 10000 images", "kB an image", "the latents alone"),
+    ("training", "memory, 100 images", "MB beside them", "-"),
+    ("training", "memory, 10000 images", "MB beside them", "246 more, of latents"),
     ("precision", "update, batch 16: float32 / bfloat16", "1", "above 1"),
     ("precision", "8 pictures at once: float32 / bfloat16", "1", "above 1"),
     ("precision", "trained in float32", "held-out loss", "-"),

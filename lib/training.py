@@ -79,25 +79,24 @@ class Concept:
         """What the next update shows."""
         base, settings, mean, std = self.base, self.settings, self.mean, self.std
         rng, size = np.random.default_rng([settings.seed, 2, self.step]), settings.batch_size
-        rows = torch.from_numpy(rng.integers(len(mean), size=size)).to(base.device)
-        times = torch.from_numpy(self._times(rng)).to(base.device)
+        taken, times = rng.integers(len(mean), size=size), self._times(rng)
         noise = rng.standard_normal((2, size, *mean.shape[1:]), dtype=np.float32)
-        noise = torch.from_numpy(noise).to(base.device)
+        rows, times, noise = (base.place(torch.from_numpy(part)) for part in (taken, times, noise))
         drawn = rng.integers(len(settings.templates), size=size)
         if settings.template_once:
             fixed = np.random.default_rng([settings.seed, 3]).integers(
                 len(settings.templates), size=len(mean)
             )
-            drawn = fixed[rows.cpu().numpy()]
+            drawn = fixed[taken]
         chosen, which = np.unique(drawn, return_inverse=True)
         centre, spread = mean[rows], std[rows]
         if self.mirrored is not None:
-            turned = torch.from_numpy(rng.random(size) < 0.5).to(base.device)[:, None, None, None]
+            turned = base.place(torch.from_numpy(rng.random(size) < 0.5))[:, None, None, None]
             centre = torch.where(turned, self.mirrored[0][rows], centre)
             spread = torch.where(turned, self.mirrored[1][rows], spread)
         latents = self.frozen[rows] if self.frozen is not None else centre + spread * noise[0]
         prompts = [settings.templates[i].replace("{}", settings.token) for i in chosen]
-        return Draw(latents, noise[1], times, prompts, torch.from_numpy(which).to(base.device))
+        return Draw(latents, noise[1], times, prompts, base.place(torch.from_numpy(which)))
 
     def loss(self, losses: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """The scalar to go down, of the losses [b] at the timesteps of `draw`."""
