@@ -208,14 +208,15 @@ def test_a_gap_of_other_numbers_of_vectors_keeps_its_columns(tmp_path):
     row |= {"64 vectors": 0.3, "fine-tuned": 0.2, "share_1": 0.25, "share_64": 0.5, "n_test": 9, "seeds": 1}
     for folder, steps in ((tmp_path, 1500), (tmp_path / readme.FEW, 200)):
         folder.mkdir(exist_ok=True)
-        pd.DataFrame([row, row | {"dataset": str(steps)}]).to_csv(
+        pd.DataFrame([row | {"sd_64": 0.002}, row | {"dataset": str(steps)}]).to_csv(
             folder / "02_textual_inversion-share.csv", index=False
         )
         pd.DataFrame([{"steps": steps}]).to_csv(folder / "02_textual_inversion.csv", index=False)
-    rest = "0.4000 | 0.3900 | 0.3500 | - | 0.3000 | 0.2000 | 50% | 9 | 1 |"
+    losses = "0.4000 | 0.3900 | 0.3500 | - | 0.3000 | 0.2000"
+    several, rest = f"{losses} | 50% (sd 1.0) | 70% | 9 | 1 |", f"{losses} | 50% | 70% | 9 | 1 |"
     assert readme.gap(tmp_path).splitlines()[2:] == [
-        f"| chest, a (phantom) | 200 | {rest}",
-        f"| chest, a (phantom) | 1500 | {rest}",
+        f"| chest, a (phantom) | 200 | {several}",
+        f"| chest, a (phantom) | 1500 | {several}",
         f"| 200, a (phantom) | 200 | {rest}",
         f"| 1500, a (phantom) | 1500 | {rest}",
     ]
