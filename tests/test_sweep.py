@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import joblib
+import pandas as pd
 import pytest
 import torch
 
@@ -182,6 +183,8 @@ def test_a_killed_worker_of_a_cluster_costs_only_what_it_was_at(base, cluster, r
     torch.set_num_threads(threads)
     for one, other in zip(found, local, strict=True):
         assert torch.equal(one.embedding.vectors, other.embedding.vectors)
+        timed = ["seconds"]
+        pd.testing.assert_frame_equal(one.records.drop(columns=timed), other.records.drop(columns=timed))
 
 
 def test_a_cluster_whose_workers_wait_in_a_queue_is_waited_for(base, runs_folder, monkeypatch):
