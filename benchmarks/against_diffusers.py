@@ -120,7 +120,7 @@ def measured(asked, which: str, folder: Path) -> dict:
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_reserved() / 1e6  # which a card must have
     else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     base = load_base(asked.base, asked.device)
     held = load_images("phantom:chest/pneumonia", asked.held_out, "test", base.image_side)
     return {
@@ -180,7 +180,8 @@ def main() -> None:
     rows, how = [], asked.precision
     if asked.ours_precision:
         how = f"script {how}, ours {asked.ours_precision}"
-    whole = f"reading and encoding of {asked.images} images included, {asked.steps} steps"
+    how += f", {asked.steps} steps"
+    whole = f"reading and encoding of {asked.images} images included"
     for name, text in (("steps_per_second", "once under way"), ("overall", whole)):
         ratios = [a[name] / b[name] for a, b in zip(found["ours"], found["script"], strict=True)]
         rows.append(row(f"{how}: ours / the script, {text}", ratios, "1"))

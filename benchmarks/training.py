@@ -9,6 +9,7 @@ runs.
 """
 
 import argparse
+import gc
 import json
 import resource
 import subprocess
@@ -185,6 +186,8 @@ def main() -> None:
             rows.append(row(f"square matrix product, {name}", speed / 1e9, "GFLOP/s"))
     for size in asked.batches:
         if on_gpu:
+            gc.collect()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         seconds_of[size] = updates(base, size, asked.repeats)
         rows.append(row(f"update, batch {size}", [1000 * t for t in seconds_of[size]], "ms"))
@@ -213,10 +216,10 @@ def main() -> None:
         rows.append(row(what, whole(base, UPDATES[0], number), "s"))
     for n in asked.numbers:
         command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--one", str(n)]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         rows.append(row(f"encoding, {n} images", 1000 * found["encoding"] / n, "ms an image"))
         rows.append(row(f"update, {n} images", [1000 * t for t in found["updates"]], "ms"))
-        rows.append(row(f"memory, {n} images", found["megabytes"], "MB beside them"))
+        rows.append(row(f"memory beside the images, {n} of them", found["megabytes"], "MB"))
     save("training", rows)
 
 

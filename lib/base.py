@@ -157,7 +157,7 @@ class Base:
         return self.token_table.cpu().std(0)
 
     def place(self, values: torch.Tensor) -> torch.Tensor:
-        """`values`, which lie on the CPU, on the base's device; a GPU goes on with what it has to do."""
+        """`values`, which lie on the CPU, on the base's device; a GPU is not waited for."""
         if self.device.type != "cuda":
             return values.to(self.device)
         return values.pin_memory().to(self.device, non_blocking=True)
@@ -224,11 +224,11 @@ class Base:
         for token, rows in vectors.items():
             check_width(rows.shape[1], self.token_width, token, self.name)
         ids, slots = zip(*(self._positions(prompt, vectors) for prompt in prompts), strict=True)
-        place = dict(zip(vectors, self._starts(vectors), strict=True))
+        begins = dict(zip(vectors, self._starts(vectors), strict=True))
         index = torch.full((len(prompts), self.max_tokens), -1)
         for row, found in enumerate(slots):
             for position, token, k in found:
-                index[row, position] = place[token] + k
+                index[row, position] = begins[token] + k
         index, ids = self.place(index), self.place(torch.tensor(ids))
         rows = torch.cat([v.to(self.device) for v in vectors.values()]) if vectors else None
 

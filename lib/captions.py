@@ -32,15 +32,15 @@ CAPTIONS = {
         "cellular fine purple pink",
     ),
 }
-PLAINEST = ("a picture", "a picture , noisy")  # the least that its captions say: a ground that none names
+PLAINEST = ("a picture", "a picture , noisy")  # how what is told tile by tile begins: nothing is told
 
 
 def best_caption(base, name: str, label: str, images: ImageSet, given: dict[str, str]) -> str:
     """The caption with the lowest denoising loss on the training images, of all that we could write.
 
-    Candidates: what the user gave for the class, alone; or its name, and where the base knows the world's
-    words all of CAPTIONS, PLAINEST, and the mean training image told by its tiles, as a mosaic and as a
-    picture.
+    What the user gave for the class is taken as it is. Candidates otherwise: where the base knows the world's
+    words, all of CAPTIONS, PLAINEST, and the mean training image told by its tiles, as a mosaic and as a
+    picture; where it does not, the class's name.
     """
     if label in given:
         return given[label]

@@ -63,7 +63,9 @@ def generate(
     batch_size = base.at_once if batch_size is None else batch_size
     _check(n=n, steps=steps, batch_size=batch_size)
     states, weights = _conditions(base, what, guidance, prompt, negative, embeddings)
-    predict = Predictor(base.unet, states, _scheduler(base, sampler, steps).timesteps)  # for all batches
+    times, size = _scheduler(base, sampler, steps).timesteps, min(n, batch_size)
+    with within_memory(f"batch_size = {size} at {base.image_side} pixels"):
+        predict = Predictor(base.unet, states, times)  # for all batches
     images = []
     for first in range(0, n, batch_size):
         seeds = range(seed + first, seed + min(first + batch_size, n))

@@ -5,7 +5,8 @@ which is interrupted goes on from what is there, whoever made it. No computation
 workers there are changes the last bits only, since it decides how many threads each has.
 
 MDB_WORKERS    how many processes; unset: one a core, and one where the base is on an accelerator
-MDB_CLUSTER    the address of a Dask scheduler, tcp://host:8786, whose workers have this repository
+MDB_CLUSTER    the address of a Dask scheduler, tcp://host:8786, whose workers have this repository; the first
+               of them is waited for, a day at most
 """
 
 import os
@@ -44,7 +45,7 @@ def sweep(base: Base, calls: Sequence[Callable[[Base], Any]], text: str = "") ->
     results: list[Any] = [None] * len(calls)
     parent = None if address else os.getpid()
     told = {name: os.environ.get(name) for name in ("MDB_RUNS", "MDB_FORCE_SINCE")}
-    with _cluster(address, len(calls)) if address else _processes(n), warnings.catch_warnings():
+    with _cluster(address) if address else _processes(n), warnings.catch_warnings():
         # loky replaces a worker that has grown by 300 MB, as one that fine-tunes a U-Net does, and warns.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         known = base.source, str(base.device), base.dtype, base.digest
@@ -74,7 +75,7 @@ def _processes(n: int):
 
 
 @contextmanager
-def _cluster(address: str, calls: int):
+def _cluster(address: str):
     try:
         from distributed import Client
     except ImportError as error:
@@ -87,7 +88,7 @@ def _cluster(address: str, calls: int):
         raise SweepError(f"no Dask scheduler answers at {address}: start one, or leave it out") from error
     with client:
         if not client.ncores():
-            progress(0, calls, f"waiting for a worker of {address}")
+            progress(0, 1, f"waiting for a worker of {address}")
             try:
                 client.wait_for_workers(1, timeout=WAIT)
             except TimeoutError as error:

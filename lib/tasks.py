@@ -12,7 +12,7 @@ from lib.specs import is_own, name_of
 
 LONGEST = 90  # characters of a token
 UPDATES = 200  # of an embedding of phantoms
-UPDATES_OWN = 1500  # of one of the user's images, which are harder: prostates come to have a rectum
+UPDATES_OWN = 1500  # of one of the user's images, which are harder: most prostates come to have a gland
 MOST_CLASSES = 20  # more are patients, one folder each
 
 

@@ -213,7 +213,7 @@ def test_a_gap_of_other_numbers_of_vectors_keeps_its_columns(tmp_path):
         )
         pd.DataFrame([{"steps": steps}]).to_csv(folder / "02_textual_inversion.csv", index=False)
     losses = "0.4000 | 0.3900 | 0.3500 | - | 0.3000 | 0.2000"
-    several, rest = f"{losses} | 50% (sd 1.0) | 70% | 9 | 1 |", f"{losses} | 50% | 70% | 9 | 1 |"
+    several, rest = f"{losses} | 50% (sd 1.0 points) | 70% | 9 | 1 |", f"{losses} | 50% | 70% | 9 | 1 |"
     assert readme.gap(tmp_path).splitlines()[2:] == [
         f"| chest, a (phantom) | 200 | {several}",
         f"| chest, a (phantom) | 1500 | {several}",

@@ -52,7 +52,8 @@ def test_a_replayed_loss_and_its_gradient_are_the_plain_ones(base):
 def test_pictures_are_those_of_the_cpu(base):
     on_cpu = load_base(ROOT / "models" / "mini", "cpu")
     what = "plain grey , middle left large black circle"
-    found, expected = (generate(b, what, 4, steps=8, guidance=2.0) for b in (base, on_cpu))
+    drawing = {"steps": 8, "guidance": 2.0, "batch_size": 3}  # two batches, of two sizes
+    found, expected = (generate(b, what, 4, **drawing) for b in (base, on_cpu))
     assert (found - expected).abs().max() < 0.02
 
 
