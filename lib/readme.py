@@ -69,7 +69,7 @@ def updates(results: Path) -> str:
     rows = []
     for table in _everywhere(results, "11_training_dynamics-reached", "preset_updates"):
         for _, r in table[table.recipe == "ours"].iterrows():
-            there = "not reached" if np.isnan(r.updates) else f"{r.updates:.0f} ({r.share:.0%})"
+            there = "not reached" if np.isnan(r.updates) else f"{r.updates:.0f} ({r.share:.1%})"
             rows.append(
                 (
                     f"{r['dataset']}, {r['class']}",
