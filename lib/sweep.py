@@ -24,6 +24,7 @@ from lib.base import Base, load_base
 from lib.errors import UserError
 from lib.progress import progress
 
+_loading = threading.Lock()  # a worker of several threads: transformers cannot load two models at a time
 WAIT = 24 * 3600  # seconds in which a cluster's first worker comes: jobs wait in queues
 
 
@@ -104,7 +105,9 @@ def _work(i, call, told, parent, known):
     for name, value in told.items():  # a worker may be older than what this process was told
         os.environ.pop(name, None)
         os.environ.update({} if value is None else {name: value})
-    return i, call(_loaded(*known))
+    with _loading:
+        base = _loaded(*known)
+    return i, call(base)
 
 
 @lru_cache(1)

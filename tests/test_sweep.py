@@ -187,13 +187,21 @@ def test_a_killed_worker_of_a_cluster_costs_only_what_it_was_at(base, cluster, r
         pd.testing.assert_frame_equal(one.records.drop(columns=timed), other.records.drop(columns=timed))
 
 
-def test_a_cluster_to_which_no_worker_comes_is_named(base, monkeypatch):
+def test_a_cluster_whose_workers_wait_in_a_queue_is_waited_for(base, runs_folder, monkeypatch):
+    """The one that comes has two threads, which ask for the model at once."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as made:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    calls = [partial(pid, n=n) for n in range(2)]
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=2, processes=True, dashboard_address=None
+    ) as made:
         monkeypatch.setenv("MDB_CLUSTER", made.scheduler_address)
         monkeypatch.setattr("lib.sweep.WAIT", 0.2)
         with pytest.raises(SweepError, match="no worker came to the cluster"):
-            sweep(base, [partial(pid, n=n) for n in range(2)])
+            sweep(base, calls)
+        monkeypatch.setattr("lib.sweep.WAIT", 120)
+        threading.Timer(1.0, made.scale, (1,)).start()
+        assert [n for _, n, _ in sweep(base, calls)] == [0, 1]
 
 
 def test_a_worker_that_would_compute_with_another_model_says_so(base):
