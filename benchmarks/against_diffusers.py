@@ -15,7 +15,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import runpy
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.tables import row, save
+from benchmarks.tables import peak_memory, row, save
 from lib.base import load_base
 from lib.datasets import load_images
 from lib.denoising import validation_loss
@@ -117,10 +116,7 @@ def ours(asked, folder: Path) -> tuple[list[float], Embedding]:
 def measured(asked, which: str, folder: Path) -> dict:
     """One run in this process: written to folder/<which>.json."""
     moments, embedding = (theirs if which == "script" else ours)(asked, folder)
-    if torch.cuda.is_available():
-        memory = torch.cuda.max_memory_reserved() / 1e6  # which a card must have
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    memory = peak_memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # before a base comes
     base = load_base(asked.base, asked.device)
     held = load_images("phantom:chest/pneumonia", asked.held_out, "test", base.image_side)
     return {

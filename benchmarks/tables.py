@@ -5,6 +5,7 @@ On a machine with a GPU that is benchmark-<name>-gpu.csv, beside what a CPU gave
 
 import datetime
 import platform
+import resource
 from pathlib import Path
 
 import diffusers
@@ -42,6 +43,13 @@ def save(name: str, rows: list[dict], folder: Path = ROOT / "results", prefix: s
     pd.concat([*kept, table], ignore_index=True).to_csv(path, index=False)
     print(table.drop(columns=[*where, "date"]).to_string(index=False))
     return table
+
+
+def peak_memory(device: torch.device) -> float:
+    """MB that this process had at most; on a GPU what torch reserved there, which a card must have."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def machine() -> str:

@@ -11,7 +11,6 @@ runs.
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.tables import row, save
+from benchmarks.tables import peak_memory, row, save
 from lib.base import load_base
 from lib.denoising import denoising_loss
 from lib.inversion import Job, train_many
@@ -131,20 +130,13 @@ def together(base, settings, concepts: int, repeats: int) -> list[float]:
     return ratios
 
 
-def whole(base, steps: int, trainings: int) -> float:
+def in_turn(base, trainings: int, steps: int) -> float:
     """Seconds of whole trainings, one after the other, of eight images each, encoding included."""
     started = clock(base.device)
     for i in range(trainings):
         settings = InversionSettings(f"<{i}>", steps=steps, batch_size=4, record_every=steps, init="")
         list(train_many(base, [Job(pictures(base, 8), settings)]))
     return clock(base.device) - started
-
-
-def peak_memory(device) -> float:
-    """MB that this process had at most: on a GPU of its memory, else of the machine's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def of_many(base, n: int, repeats: int) -> dict:
@@ -180,7 +172,7 @@ def main() -> None:
         return
     on_gpu = base.device.type == "cuda"
     products = matmul_peak(base, 8192 if on_gpu else 2048)
-    rows, peak, seconds_of = [], max(products), {}
+    rows, peak = [], max(products)
     for name, speed in zip(("torch's", "oneDNN's"), products, strict=True):
         if name == "torch's" or base.device.type == "cpu":
             rows.append(row(f"square matrix product, {name}", speed / 1e9, "GFLOP/s"))
@@ -189,14 +181,14 @@ def main() -> None:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        seconds_of[size] = updates(base, size, asked.repeats)
-        rows.append(row(f"update, batch {size}", [1000 * t for t in seconds_of[size]], "ms"))
+        ours = updates(base, size, asked.repeats)
+        rows.append(row(f"update, batch {size}", [1000 * t for t in ours], "ms"))
         if on_gpu:
             rows.append(row(f"update, batch {size}: memory", peak_memory(base.device) / 1e3, "GB"))
         if base.device.type == "cpu":
             with torchs_products():
                 theirs = updates(base, size, asked.repeats)
-            ratios = [a / b for a, b in zip(theirs, seconds_of[size], strict=True)]
+            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
             rows.append(row(f"update, batch {size}: with torch's products / with oneDNN's", ratios, "1"))
         settings = InversionSettings("<x>", steps=2, batch_size=size, init="")
         if size == 4:
@@ -204,16 +196,16 @@ def main() -> None:
                 rows.append(row(f"update, batch {size}: {name}", [1000 * t for t in seconds], "ms"))
         count = operations(base, settings)
         rows.append(row(f"update, batch {size}: operations", count / 1e9, "GFLOP"))
-        shares = [count / peak / t for t in seconds_of[size]]
+        shares = [count / peak / t for t in ours]
         rows.append(row(f"update, batch {size}: share of that product's speed", shares, "1"))
     steps = 10 * WARMUP if on_gpu else 10  # a graph is recorded once a training
     ratios = together(base, {"steps": steps, "batch_size": 1}, 8, max(2, asked.repeats // 4))
     rows.append(row("eight concepts at batch 1: one after the other / at once", ratios, "1"))
     for number in UPDATES:
-        rows.append(row(f"one training, {number} updates", whole(base, number, 1), "s"))
+        rows.append(row(f"one training, {number} updates", in_turn(base, 1, number), "s"))
     for number in TRAININGS:
         what = f"{number} trainings in turn, {UPDATES[0]} updates"
-        rows.append(row(what, whole(base, UPDATES[0], number), "s"))
+        rows.append(row(what, in_turn(base, number, UPDATES[0]), "s"))
     for n in asked.numbers:
         command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--one", str(n)]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)

@@ -63,9 +63,8 @@ def generate(
     batch_size = base.at_once if batch_size is None else batch_size
     _check(n=n, steps=steps, batch_size=batch_size)
     states, weights = _conditions(base, what, guidance, prompt, negative, embeddings)
-    times, size = _scheduler(base, sampler, steps).timesteps, min(n, batch_size)
-    with within_memory(f"batch_size = {size} at {base.image_side} pixels"):
-        predict = Predictor(base.unet, states, times)  # for all batches
+    with within_memory(f"batch_size = {min(n, batch_size)} at {base.image_side} pixels"):
+        predict = _predictor(base, states, sampler, steps)  # for all batches
     images = []
     for first in range(0, n, batch_size):
         seeds = range(seed + first, seed + min(first + batch_size, n))
@@ -127,7 +126,7 @@ def inpaint(
         return latents * inside + known * (1 - inside)
 
     with within_memory(f"n = {n} at {base.image_side} pixels"):
-        predict = Predictor(base.unet, states, _scheduler(base, sampler, steps).timesteps)
+        predict = _predictor(base, states, sampler, steps)
         latents = _solve(base, predict, weights, noise, generators, sampler, steps, keep)
         painted = base.decode(latents)
     seam = gaussian_filter(mask.float().numpy(), blur) if blur > 0 else mask.float().numpy()
@@ -202,6 +201,10 @@ def _scheduler(base, sampler, steps):
         )
     scheduler.set_timesteps(steps, device=base.device)
     return scheduler
+
+
+def _predictor(base, states, sampler, steps):
+    return Predictor(base.unet, states, _scheduler(base, sampler, steps).timesteps)
 
 
 def _begins_in_noise(scheduler, steps, total):
