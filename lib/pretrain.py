@@ -349,17 +349,17 @@ def main():
     parser.add_argument("--half", action="store_true", help="bfloat16 on a CPU that has instructions for it")
     parser.add_argument("--seed", type=int, default=PretrainSettings.seed, help="of scenes and training")
     parser.add_argument(
-        "--start", type=Path, help="a pipeline folder to train further, in the recipe's last phase"
+        "--base", type=Path, help="a pipeline folder to train further, in the recipe's last phase"
     )
     parser.add_argument("--singles", type=float, default=0.0, help="share of single objects in that phase")
     arguments = parser.parse_args()
     names = {field.name for field in fields(PretrainSettings)} & vars(arguments).keys()
     settings = PretrainSettings(**{name: getattr(arguments, name) for name in names})
-    if arguments.start:
+    if arguments.base:
         phase = replace(settings.curriculum[-1], samples=settings.samples, singles=arguments.singles)
         settings = replace(settings, curriculum=(phase,))
     try:
-        for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.start):
+        for record in stages(arguments.folder, arguments.target, settings, arguments.device, arguments.base):
             sys.stdout.write(json.dumps(asdict(record)) + "\n")
     except UserError as error:
         sys.exit(f"lib.pretrain: {error}")

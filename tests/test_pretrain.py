@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
 from torch.nn import functional as F
 
-from lib import shards
+from lib import pretrain, shards
 from lib.autoencoder import build_autoencoder, set_encoder, train_decoder
 from lib.base import load_base
+from lib.config import ROOT
 from lib.mini import build_text_encoder, build_tokenizer, export
 from lib.painting import render
 from lib.pretrain import PretrainError, Trainer, stages
@@ -243,6 +245,18 @@ def test_the_text_encoder_starts_out_knowing_where_a_word_stands(tokenizer):
     weights = torch.linalg.lstsq(x[:40].flatten(0, 1), place[:40].flatten()[:, None]).solution
     error = (x[40:].flatten(0, 1) @ weights)[:, 0] - place[40:].flatten()
     assert 1 - error.var() / place.var() > 0.8
+
+
+def test_torchrun_takes_the_commands_that_are_told():
+    """It refuses options that could be its own, however far behind the module's name they stand."""
+    card = (ROOT / "models" / "mini" / "README.md").read_text()
+    told = (pretrain.__doc__ + card).replace("\\\n", " ").splitlines()
+    commands = [line.split("torchrun", 1)[1].split() for line in told if "torchrun --" in line]
+    assert len(commands) == 3 and any("--base" in command for command in commands)
+    for command in commands:
+        parsed = get_args_parser().parse_args(command)
+        behind = command[command.index("lib.pretrain") + 1 :]
+        assert (parsed.training_script, parsed.training_script_args) == ("lib.pretrain", behind)
 
 
 def test_a_folder_begun_with_other_settings_is_refused(tmp_path):
