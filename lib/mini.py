@@ -144,12 +144,13 @@ def build_unet(settings):
     """diffusers' UNet2DConditionModel of the widths of `settings`, with random weights."""
     n = len(settings.widths)
     side = settings.side // 2 ** (len(settings.autoencoder_widths) - 1)
+    finest = "CrossAttnUpBlock2D" if settings.fine_attention else "UpBlock2D"
     return UNet2DConditionModel(
         sample_size=side,
         in_channels=settings.latent_channels,
         out_channels=settings.latent_channels,
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (n - 1),
-        up_block_types=("CrossAttnUpBlock2D",) * (n - 1) + ("UpBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",) * (n - 1) + (finest,),
         block_out_channels=settings.widths,
         layers_per_block=1,
         cross_attention_dim=settings.text_width,
@@ -157,6 +158,19 @@ def build_unet(settings):
         norm_num_groups=16,
         use_linear_projection=True,
     )
+
+
+def load_unet(unet, weights):
+    """Loads weights into a U-Net of the same settings, or into one that attends at its finest level, too.
+
+    What the weights lack there is left out of the result at first, so that the U-Net predicts as before.
+    """
+    ours = dict(unet.named_parameters())
+    new = [name for name in ours if name not in weights and f"up_blocks.{len(unet.up_blocks) - 1}." in name]
+    unet.load_state_dict({name: ours[name].detach() for name in new} | weights)
+    for name in new:
+        if ".proj_out." in name:
+            torch.nn.init.zeros_(ours[name])
 
 
 def build_scheduler():

@@ -36,7 +36,7 @@ from lib.autoencoder import build_autoencoder, encode_shard, train_decoder
 from lib.config import plain
 from lib.errors import UserError
 from lib.graphs import Recorded
-from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export
+from lib.mini import build_scheduler, build_text_encoder, build_tokenizer, build_unet, export, load_unet
 from lib.pipelines import read_pipeline
 from lib.products import attend_plainly
 from lib.runs import path_digest
@@ -76,8 +76,8 @@ class Trainer:
         ).to(device)
         torch.nn.init.zeros_(self.model["unet"].conv_out.weight)
         if start is not None:
-            for name, part in self.model.items():
-                part.load_state_dict(getattr(start, name).state_dict())
+            load_unet(self.model["unet"], start.unet.state_dict())
+            self.model["text_encoder"].load_state_dict(start.text_encoder.state_dict())
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.on_gpu = torch.device(device).type == "cuda"
         if settings.half and not self.on_gpu:
@@ -351,6 +351,7 @@ def main():
     parser.add_argument(
         "--base", type=Path, help="a pipeline folder to train further, in the recipe's last phase"
     )
+    parser.add_argument("--fine-attention", action="store_true", help="words reach the finest level, too")
     parser.add_argument("--singles", type=float, default=0.0, help="share of single objects in that phase")
     arguments = parser.parse_args()
     names = {field.name for field in fields(PretrainSettings)} & vars(arguments).keys()

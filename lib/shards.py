@@ -46,8 +46,10 @@ class PretrainSettings:
     scenes are drawn by lib.scenes.sample_scene, objects beside them by sample_object. optimizer: adamw, or
     muon for all matrices and convolutions inside (Jordan et al. 2024) and AdamW for the rest. half: whether
     matrix products are computed in bfloat16 on a CPU too, as they always are on a GPU; it pays where the
-    CPU has instructions for it. Widths are channels, sizes pixels, rates per update; `samples` counts scenes
-    shown to the U-Net, `decoder_samples` those shown to the autoencoder's decoder, repeats included.
+    CPU has instructions for it. fine_attention: whether the last level upwards, where texture is drawn,
+    attends to the words as the coarser ones do. Widths are channels, sizes pixels, rates per update;
+    `samples` counts scenes shown to the U-Net, `decoder_samples` those shown to the autoencoder's decoder,
+    repeats included.
     """
 
     side: int = 64
@@ -59,6 +61,7 @@ class PretrainSettings:
     decoder_batch_size: int = 16
     decoder_rate: float = 2e-3
     widths: tuple[int, ...] = (48, 96, 160)
+    fine_attention: bool = False
     text_width: int = 128
     text_layers: int = 2
     samples: int = 1_068_000

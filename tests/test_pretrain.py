@@ -14,7 +14,7 @@ from lib import pretrain, shards
 from lib.autoencoder import build_autoencoder, set_encoder, train_decoder
 from lib.base import load_base
 from lib.config import ROOT
-from lib.mini import build_text_encoder, build_tokenizer, export
+from lib.mini import build_text_encoder, build_tokenizer, build_unet, export, load_unet
 from lib.painting import render
 from lib.pretrain import PretrainError, Trainer, stages
 from lib.scenes import sample_scene
@@ -173,6 +173,27 @@ def test_all_stages_end_in_a_pipeline_that_loads(tmp_path):
     assert [run["seed"] for run in told] == [TINY.seed, 1]  # of both runs, in order
     first, second = (tmp_path / name / "tokenizer" / "tokenizer.json" for name in ("model", "second"))
     assert first.read_bytes() == second.read_bytes()
+
+
+@torch.no_grad()
+def test_a_unet_that_attends_at_its_finest_level_starts_where_the_other_ended():
+    """And what was added comes to nothing there, but can be learned: it is added to what passes by."""
+    generator = torch.Generator().manual_seed(0)
+    plain, grown = build_unet(TINY), build_unet(replace(TINY, fine_attention=True))
+    load_unet(grown, plain.state_dict())
+    inputs = (
+        torch.randn(2, 12, 16, 16, generator=generator),
+        torch.tensor([20, 900]),
+        torch.randn(2, 5, TINY.text_width, generator=generator),
+    )
+    assert torch.equal(grown(*inputs).sample, plain(*inputs).sample)
+    with torch.enable_grad():
+        grown(*inputs).sample.square().mean().backward()
+    ends = [p for name, p in grown.up_blocks[-1].named_parameters() if ".proj_out.weight" in name]
+    assert len(ends) == 2 and all(p.grad.abs().sum() > 0 for p in ends)
+    load_unet(build_unet(TINY), plain.state_dict())  # one of the same shape has it all
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        load_unet(build_unet(TINY), grown.state_dict())
 
 
 def test_a_decoder_whose_training_was_interrupted_goes_on(tmp_path):
