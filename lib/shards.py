@@ -41,7 +41,7 @@ CURRICULUM = (
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """The whole recipe; the defaults are those of the first of the four runs that made models/mini.
+    """The whole recipe; the defaults are those of the first of the five runs that made models/mini.
 
     scenes are drawn by lib.scenes.sample_scene, objects beside them by sample_object. optimizer: adamw, or
     muon for all matrices and convolutions inside (Jordan et al. 2024) and AdamW for the rest. half: whether

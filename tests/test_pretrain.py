@@ -273,7 +273,7 @@ def test_torchrun_takes_the_commands_that_are_told():
     card = (ROOT / "models" / "mini" / "README.md").read_text()
     told = (pretrain.__doc__ + card).replace("\\\n", " ").splitlines()
     commands = [line.split("torchrun", 1)[1].split() for line in told if "torchrun --" in line]
-    assert len(commands) == 3 and any("--base" in command for command in commands)
+    assert len(commands) == 4 and any("--base" in command for command in commands)
     for command in commands:
         parsed = get_args_parser().parse_args(command)
         behind = command[command.index("lib.pretrain") + 1 :]
