@@ -164,13 +164,14 @@ def load_unet(unet, weights):
     """Loads weights into a U-Net of the same settings, or into one that attends at its finest level, too.
 
     What the weights lack there is left out of the result at first, so that the U-Net predicts as before.
+    Raises RuntimeError where anything else is missing or does not fit.
     """
-    ours = dict(unet.named_parameters())
-    new = [name for name in ours if name not in weights and f"up_blocks.{len(unet.up_blocks) - 1}." in name]
-    unet.load_state_dict({name: ours[name].detach() for name in new} | weights)
-    for name in new:
+    finest = f"up_blocks.{len(unet.up_blocks) - 1}.attentions."
+    own = {name: value for name, value in unet.state_dict().items() if name.startswith(finest)}
+    unet.load_state_dict(own | weights)
+    for name in own.keys() - weights.keys():
         if ".proj_out." in name:
-            torch.nn.init.zeros_(ours[name])
+            torch.nn.init.zeros_(own[name])
 
 
 def build_scheduler():

@@ -194,6 +194,8 @@ def test_a_unet_that_attends_at_its_finest_level_starts_where_the_other_ended():
     load_unet(build_unet(TINY), plain.state_dict())  # one of the same shape has it all
     with pytest.raises(RuntimeError, match="Unexpected key"):
         load_unet(build_unet(TINY), grown.state_dict())
+    with pytest.raises(RuntimeError, match="Missing key"):  # its resnets are no additions
+        load_unet(grown, {name: w for name, w in plain.state_dict().items() if ".resnets." not in name})
 
 
 def test_a_decoder_whose_training_was_interrupted_goes_on(tmp_path):
