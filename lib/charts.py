@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from lib.figures import COLOURS, panels
 
-_WAYS = {"AND": "#0072B2", "vectors": "#D55E00"}
+_WAYS = {"AND": ("#0072B2", "predictions combined"), "vectors": ("#D55E00", "vectors mixed")}
 _QUANTITIES = {
     "ctr": "cardiothoracic ratio",
     "area": "nucleus area,\nshare of the picture",
@@ -30,11 +30,11 @@ def interpolation_chart(table, levels):
     groups = list(table.groupby(["dataset", "class", "quantity"], sort=False))
     fig, axes = panels(1, len(groups), 2.3 * len(groups), 2.1)
     for ax, ((name, label, quantity), part) in zip(axes[0], groups, strict=True):
-        for way, colour in _WAYS.items():
+        for way, (colour, told) in _WAYS.items():
             rows = part[part.way == way]
             grid = rows.pivot(index="weight", columns="noise", values="value")
             ax.plot(grid.index, grid, color=colour, lw=0.3, alpha=0.15)
-            sns.lineplot(rows, x="weight", y="value", color=colour, label=way, seed=0, ax=ax, legend=False)
+            sns.lineplot(rows, x="weight", y="value", color=colour, label=told, seed=0, ax=ax, legend=False)
         for level, text in zip(levels[name], ("healthy", label), strict=True):
             ax.axhline(level, color="0.3", ls=":", lw=1)
             at = {"xytext": (2, 2), "textcoords": "offset points"}
@@ -42,7 +42,7 @@ def interpolation_chart(table, levels):
         n = part.noise.nunique()
         ax.set(title=f"{name}, {label} (n = {n})", xlabel="weight of the disease")
         ax.set_ylabel(_QUANTITIES.get(quantity, quantity))
-    axes[0, 0].legend(fontsize=6)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 

@@ -142,7 +142,7 @@ def _composition(table):
             _times(r.ratio) + ("" if np.isnan(r.ratio) else f", in {r.shown:.0%} of pictures"),
             f"{r.n_with} with, {r.n_without} without",
             1,
-            "-" if np.isnan(r.ratio) else f"{r.low:.1f} to {r.high:.1f}",
+            "-" if np.isnan(r.ratio) else f"{r.low:.1f} {'or more' if r.high > 1000 else f'to {r.high:.1f}'}",
             verdict,
             f"not asked for: {r.without:.0%}; phantoms: {truth:.0%}; embedding alone: {alone}",
         )
