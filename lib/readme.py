@@ -17,7 +17,6 @@ from lib.claims import MISSING, OURS, claims
 from lib.config import ROOT
 from lib.runs import atomic_write
 
-FEW = "updates-200"  # the folder of what trainings of 200 updates gave, where `full` has more
 AIMS = {"phantom": 0.7, "real": 0.5}  # shares of the inversion gap that were meant to be closed
 
 
@@ -38,9 +37,12 @@ def captions(results: Path) -> str:
 
 
 def gap(results: Path) -> str:
-    """The inversion gap on phantoms and, where they were measured, on real images; few updates and many."""
+    """The inversion gap on phantoms and, where they were measured, on real images.
+
+    After as many updates as `full` has, and after others, in folders of their own: `updates-200` for example.
+    """
     stem, rows = "02_textual_inversion", []
-    for folder in (results / FEW, results):
+    for folder in (results, *results.glob("updates-*")):
         shares = [folder / f"{stem}-share.csv", *sorted(folder.glob(f"real-{stem}-share-*.csv"))]
         for path in filter(Path.is_file, shares):
             runs = pd.read_csv(folder / path.name.replace("-share", ""))
@@ -53,7 +55,7 @@ def gap(results: Path) -> str:
                 name = f"{r['dataset']}, {r['class']} ({kind})"
                 rows.append((name, runs.steps.iloc[0], *losses, *closed, *numbers))
     first = [row[0] for row in rows]
-    rows.sort(key=lambda row: first.index(row[0]))
+    rows.sort(key=lambda row: (first.index(row[0]), row[1]))
     names = ("empty prompt", "best caption", "1 vector", "8 vectors", "64 vectors", "fine-tuned U-Net")
     return markdown(("images", "updates", *names, "share closed by 64", "aim", "n", "seeds"), rows)
 

@@ -206,7 +206,7 @@ def test_low_guidance_is_judged_by_kid(tmp_path, better, verdict):
 def test_a_gap_of_other_numbers_of_vectors_keeps_its_columns(tmp_path):
     row = {"dataset": "chest", "class": "a", "empty": 0.4, "caption": 0.39, "1 vectors": 0.35}
     row |= {"64 vectors": 0.3, "fine-tuned": 0.2, "share_1": 0.25, "share_64": 0.5, "n_test": 9, "seeds": 1}
-    for folder, steps in ((tmp_path, 1500), (tmp_path / readme.FEW, 200)):
+    for folder, steps in ((tmp_path, 1500), (tmp_path / "updates-200", 200)):
         folder.mkdir(exist_ok=True)
         pd.DataFrame([row | {"sd_64": 0.002}, row | {"dataset": str(steps)}]).to_csv(
             folder / "02_textual_inversion-share.csv", index=False
@@ -217,6 +217,6 @@ def test_a_gap_of_other_numbers_of_vectors_keeps_its_columns(tmp_path):
     assert readme.gap(tmp_path).splitlines()[2:] == [
         f"| chest, a (phantom) | 200 | {several}",
         f"| chest, a (phantom) | 1500 | {several}",
-        f"| 200, a (phantom) | 200 | {rest}",
         f"| 1500, a (phantom) | 1500 | {rest}",
+        f"| 200, a (phantom) | 200 | {rest}",
     ]
