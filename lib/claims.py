@@ -91,7 +91,7 @@ def _guidance(table):
 
 def _compared(row, one, other, verdict, untrained):
     """n, seeds, interval, verdict and control of two KIDs with these intervals."""
-    apart = "apart" if max(one[0], other[0]) > min(one[1], other[1]) else "they meet"
+    apart = "apart" if max(one[0], other[0]) > min(one[1], other[1]) else "they overlap"
     told = ", ".join(f"{low:.2f} to {high:.2f}" for low, high in (one, other))
     n = f"{row.n_fake:.0f} drawn, {row.n_real:.0f} real"
     return n, int(row.seeds), f"{told}: {apart}", verdict, f"untrained vectors: KID {untrained:.3f}"
