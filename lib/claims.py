@@ -136,13 +136,14 @@ def _composition(table):
         same = table[(table.dataset == r.dataset) & (table.finding == r.finding)].set_index("way")
         truth, alone = same.shown["phantom"], _times(same.ratio["alone"])
         obeys = r.ratio >= 3 and r.low > 1
+        end = f"to {r.high:.1f}" if r.without else "or more"  # of what was never seen unasked there is no end
         verdict = _graded(obeys and r.shown >= truth / 2, obeys, r.high >= 3)
         yield (
             f"{r.dataset}, {r.finding}{', by differences' if r.way == 'difference' else ''}",
             _times(r.ratio) + ("" if np.isnan(r.ratio) else f", in {r.shown:.0%} of pictures"),
             f"{r.n_with} with, {r.n_without} without",
             1,
-            "-" if np.isnan(r.ratio) else f"{r.low:.1f} {'or more' if r.high > 1000 else f'to {r.high:.1f}'}",
+            "-" if np.isnan(r.ratio) else f"{r.low:.1f} {end}",
             verdict,
             f"not asked for: {r.without:.0%}; phantoms: {truth:.0%}; embedding alone: {alone}",
         )

@@ -42,7 +42,7 @@ def gap(results: Path) -> str:
     After as many updates as `full` has, and after others, in folders of their own: `updates-200` for example.
     """
     stem, rows = "02_textual_inversion", []
-    for folder in (results, *results.glob("updates-*")):
+    for folder in (results, *sorted(results.glob("updates-*"))):
         shares = [folder / f"{stem}-share.csv", *sorted(folder.glob(f"real-{stem}-share-*.csv"))]
         for path in filter(Path.is_file, shares):
             runs = pd.read_csv(folder / path.name.replace("-share", ""))
