@@ -65,22 +65,23 @@ def test_at_a_glance_several_verdicts_of_a_data_set_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "ratio, low, high, verdict",
+    "ratio, low, high, without, verdict, interval",
     [
-        (4.0, 2.0, 9.0, "holds"),
-        (2.0, 1.0, 4.2, "not apart"),
-        (1.2, 0.8, 1.7, "fails"),
-        (np.nan,) * 3 + ("fails",),
+        (4.0, 2.0, 9.0, 0.1, "holds", "2.0 to 9.0"),
+        (45.0, 8.0, 23714.7, 0.0, "holds", "8.0 or more"),  # of nothing seen unasked
+        (2.0, 1.0, 4.2, 0.1, "not apart", "1.0 to 4.2"),
+        (1.2, 0.8, 1.7, 0.1, "fails", "0.8 to 1.7"),
+        (np.nan, np.nan, np.nan, 0.0, "fails", "-"),
     ],
 )
-def test_what_an_interval_leaves_open_does_not_fail(tmp_path, ratio, low, high, verdict):
+def test_what_an_interval_leaves_open_does_not_fail(tmp_path, ratio, low, high, without, verdict, interval):
     row = {
         "dataset": "chest",
         "finding": "effusion",
         "n_with": 9,
         "n_without": 9,
         "with": 0.4,
-        "without": 0.1,
+        "without": without,
     }
     row |= {"low": low, "high": high}
     rows = [
@@ -89,7 +90,7 @@ def test_what_an_interval_leaves_open_does_not_fail(tmp_path, ratio, low, high, 
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "08_composition-ratio.csv", index=False)
     (mine,) = claims(tmp_path).query("claim == 'findings combine'").itertuples()
-    assert mine.verdict == verdict
+    assert mine.verdict == verdict and mine.interval == interval
 
 
 @pytest.mark.parametrize(
